@@ -1,0 +1,61 @@
+// Package config reads the one configuration file of mailcryptfs.
+//
+// The file is TOML, flat, and judged strictly: an unknown key, a value of a wrong type or a value that cannot work is an
+// error that names file, line, key, value and remedy. There is one struct, Config, and no other source of settings.
+package config
+
+import "time"
+
+// DefaultPath is where every verb looks for the file unless --config says otherwise.
+const DefaultPath = "/etc/mailcryptfs/mailcryptfs.toml"
+
+// Config is the whole configuration. The zero value is not useful: begin with Default.
+type Config struct {
+	Store          string        `toml:"store"`           // the encrypted tree; absolute path
+	View           string        `toml:"view"`            // the mount point; absolute path
+	Profile        string        `toml:"profile"`         // "maildir" or "dovecot-maildir"
+	User           string        `toml:"user"`            // template of a user's subtree below the view
+	Private        []string      `toml:"private"`         // further name patterns of class private
+	Meta           []string      `toml:"meta"`            // further name patterns of class meta
+	Names          string        `toml:"names"`           // "encrypted" or "plain"
+	Delivery       string        `toml:"delivery"`        // "sealed", "site" or "plaintext"
+	Unenrolled     string        `toml:"unenrolled"`      // "site" or "plaintext"
+	Plain          string        `toml:"plain"`           // "serve" or "refuse"
+	Epoch          time.Duration `toml:"epoch"`           // life of a delivery key
+	SiteSecret     string        `toml:"site_secret"`     // file with the site secret; absolute path
+	Keyring        string        `toml:"keyring"`         // memory-backed directory; absolute path
+	Control        string        `toml:"control"`         // control socket; absolute path
+	KDFMemoryKiB   uint32        `toml:"kdf_memory_kib"`  // Argon2id memory of new password slots, KiB
+	KDFTime        uint32        `toml:"kdf_time"`        // Argon2id passes of new password slots
+	KDFThreads     uint8         `toml:"kdf_threads"`     // Argon2id lanes of new password slots
+	MaxDerivations int           `toml:"max_derivations"` // Argon2id runs at one time
+	LockMemory     string        `toml:"lock_memory"`     // "require" or "warn"
+	Cluster        bool          `toml:"cluster"`         // the store is shared by several hosts
+	LogLevel       string        `toml:"log_level"`       // "debug", "info", "warn" or "error"
+}
+
+// Default returns the settings that hold where the file says nothing. Each call returns a value of its own.
+func Default() Config {
+	return Config{
+		Store:          "/var/lib/mailcryptfs/store",
+		View:           "/srv/mail",
+		Profile:        "maildir",
+		User:           "%u",
+		Private:        []string{},
+		Meta:           []string{},
+		Names:          "encrypted",
+		Delivery:       "sealed",
+		Unenrolled:     "site",
+		Plain:          "serve",
+		Epoch:          10 * time.Minute,
+		SiteSecret:     "/etc/mailcryptfs/site.secret",
+		Keyring:        "/run/mailcryptfs/keyring",
+		Control:        "/run/mailcryptfs/control.sock",
+		KDFMemoryKiB:   64 * 1024,
+		KDFTime:        3,
+		KDFThreads:     1,
+		MaxDerivations: 4,
+		LockMemory:     "require",
+		LogLevel:       "info",
+	}
+}

@@ -1,0 +1,203 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaultIsValidAndRoundTrips(t *testing.T) {
+	t.Parallel()
+	c := Default()
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	c.Private, c.Meta, c.Epoch, c.Cluster = []string{"*.glass", `a"b\c`}, []string{"x[0-9]"}, 90*time.Minute, true
+	got, err := Parse("f", Render(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, c) {
+		t.Errorf("Parse(Render(c)) = %+v, want %+v", got, c)
+	}
+}
+
+func TestKeysCoverTheStruct(t *testing.T) {
+	t.Parallel()
+	described := map[string]bool{}
+	for _, k := range Keys() {
+		if described[k.Name] {
+			t.Errorf("key %s is described twice", k.Name)
+		}
+		described[k.Name] = true
+	}
+	typ := reflect.TypeFor[Config]()
+	for i := range typ.NumField() {
+		if name := typ.Field(i).Tag.Get("toml"); !described[name] {
+			t.Errorf("key %q is not described", name)
+		}
+	}
+	if len(described) != typ.NumField() || len(described) > 22 {
+		t.Errorf("%d keys described, %d in the struct; the limit is 22", len(described), typ.NumField())
+	}
+}
+
+func TestParseGood(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"",
+		"# only a comment\n",
+		"user = \"%d/%n\"\n",
+		"user = \"home/%u\"\nprofile = \"dovecot-maildir\"\n",
+		"epoch = \"2s\"\nkdf_memory_kib = 19456\nkdf_time = 1\n",
+		"delivery = \"plaintext\"\nunenrolled = \"plaintext\"\n",
+		"private = [\"*.glass\"]\nmeta = [\"dovecot.index.cache\"]\ncluster = true\n",
+	} {
+		if _, err := Parse("f", []byte(text)); err != nil {
+			t.Errorf("Parse(%q): %v", text, err)
+		}
+	}
+}
+
+func TestParseBad(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, text string
+		want       []string // all must be in the message
+	}{
+		{"unknown key", "store = \"/s\"\nfoo = 1\n", []string{"f:2: foo: unknown key", "mailcryptfs.toml(5)"}},
+		{"mistyped key", "\nstroe = \"/s\"\n", []string{"f:2: stroe", `did you mean "store"?`}},
+		{"capitals", "Store = \"/s\"\n", []string{"f:1: Store: unknown key", `"store"`}},
+		{"dotted", "a.b = 1\na.c = 2\n", []string{"f:1: a: unknown key"}},
+		{"unknown table", "[section]\na = 1\n", []string{"f:1: section: unknown key"}},
+		{"two faults", "names = \"x\"\nplain = \"y\"\n", []string{"f:1: names", "f:2: plain"}},
+		{"syntax", "store = \n", []string{"f:1:"}},
+		{"key twice", "store = \"/a\"\nstore = \"/b\"\n", []string{"f:2:", "store"}},
+		{"wrong type", "\ncluster = \"yes\"\n", []string{"line 2", "cluster"}},
+		{"number too large", "kdf_threads = 300\n", []string{"f:1:", "kdf_threads"}},
+		{"negative", "kdf_time = -1\n", []string{"f:1:", "kdf_time"}},
+		{"relative path", "store = \"mail\"\n", []string{`f:1: store = "mail"`, "absolute", "begin it with /"}},
+		{"unclean path", "store = \"/a//b/\"\n", []string{`write "/a/b"`}},
+		{"root", "view = \"/\"\n", []string{"view", "root"}},
+		{"empty path", "view = \"\"\n", []string{"view", "empty"}},
+		{"newline in path", "view = \"/a\\nb\"\n", []string{"view", "newline"}},
+		{"view in store", "store = \"/a\"\nview = \"/a/b\"\n", []string{"f:2: view", "contain each other"}},
+		{"store in view", "store = \"/a/b\"\nview = \"/a\"\n", []string{"contain each other"}},
+		{"secret in store", "store = \"/a\"\nsite_secret = \"/a/s\"\n", []string{"f:2: site_secret", "outside both"}},
+		{"keyring in view", "keyring = \"/srv/mail/k\"\n", []string{"f:1: keyring", "outside both"}},
+		{"long socket", "control = \"/" + strings.Repeat("x", 110) + "\"\n", []string{"control", "107"}},
+		{"profile", "profile = \"mbox\"\n", []string{`profile = "mbox"`, `"maildir" or "dovecot-maildir"`}},
+		{"template without user", "user = \"%d\"\n", []string{"names no user"}},
+		{"template absolute", "user = \"/%u\"\n", []string{"below the view"}},
+		{"template dots", "user = \"../%u\"\n", []string{`component ".."`}},
+		{"template empty component", "user = \"a//%u\"\n", []string{`component ""`}},
+		{"template letter", "user = \"%h\"\n", []string{"not %u, %d or %n"}},
+		{"template end", "user = \"%u%\"\n", []string{"not %u, %d or %n"}},
+		{"template twice", "user = \"%u/%u\"\n", []string{"twice"}},
+		{"template mixed", "user = \"%d/%u\"\n", []string{"mixes"}},
+		{"template empty", "user = \"\"\n", []string{"is empty"}},
+		{"pattern", "private = [\"[\"]\n", []string{`private = "["`, "not a pattern"}},
+		{"pattern twice", "private = [\"a\"]\nmeta = [\"a\"]\n", []string{"f:2: meta", "one of the two"}},
+		{"delivery", "delivery = \"clear\"\n", []string{`"sealed" or "site" or "plaintext"`}},
+		{"plain and delivery", "plain = \"refuse\"\ndelivery = \"plaintext\"\n", []string{"f:1: plain", "serve"}},
+		{"epoch without unit", "epoch = 10\n", []string{"f:1: epoch", `"10m"`}},
+		{"epoch too long", "epoch = \"25h\"\n", []string{"between 1s and 24h"}},
+		{"epoch nonsense", "epoch = \"soon\"\n", []string{"f:1:", "epoch"}},
+		{"memory", "kdf_memory_kib = 8192\n", []string{"kdf_memory_kib = 8192", "19456"}},
+		{"derivations", "max_derivations = 0\n", []string{"between 1 and 64"}},
+		{"log level", "log_level = \"loud\"\n", []string{"log_level"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Parse("f", []byte(tt.text))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q lacks %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestLoadJudgesTheFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "mailcryptfs.toml")
+	if _, err := Load(path); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), path) {
+		t.Errorf("missing file: %v", err)
+	}
+	if err := os.WriteFile(path, Render(Default()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err != nil {
+		t.Errorf("good file: %v", err)
+	}
+	if err := os.Chmod(path, 0o664); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+		t.Errorf("writable by the group: %v", err)
+	}
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "regular file") {
+		t.Errorf("directory: %v", err)
+	}
+	big := filepath.Join(dir, "big")
+	if err := os.WriteFile(big, make([]byte, maxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(big); err == nil || !strings.Contains(err.Error(), "larger") {
+		t.Errorf("large file: %v", err)
+	}
+}
+
+func TestLoadRefusesAFileOfOthers(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test needs root: run contrib/test.sh with sudo")
+	}
+	path := filepath.Join(t.TempDir(), "mailcryptfs.toml")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 65534, -1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "chown root") {
+		t.Errorf("file of another user: %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("store = \"/a\"\n"))
+	f.Add([]byte("[x]\ny = 1\n"))
+	f.Add([]byte("epoch = 10\nkdf_time = 99999999999\n"))
+	f.Add(Render(Default()))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := Parse("f", text)
+		if err != nil {
+			return
+		}
+		again, err := Parse("f", Render(c))
+		if err != nil {
+			t.Fatalf("accepted once, refused when written anew: %v", err)
+		}
+		if !reflect.DeepEqual(normal(c), normal(again)) {
+			t.Errorf("%+v became %+v", c, again)
+		}
+	})
+}
+
+// normal makes nil and empty lists the same.
+func normal(c Config) Config {
+	c.Private = append([]string{}, c.Private...)
+	c.Meta = append([]string{}, c.Meta...)
+	return c
+}
