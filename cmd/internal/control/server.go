@@ -1,0 +1,218 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+)
+
+// Server answers on one socket.
+type Server struct {
+	service Service
+	log     *slog.Logger
+	http    *http.Server
+}
+
+// NewServer returns a server for the service. Nothing is answered before Serve.
+func NewServer(service Service, log *slog.Logger) *Server {
+	s := &Server{service: service, log: log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+pathEnroll, s.handle(s.enroll))
+	mux.HandleFunc("POST "+pathUnlock, s.handle(s.unlock))
+	mux.HandleFunc("POST "+pathLock, s.handle(s.lock))
+	mux.HandleFunc("POST "+pathUser, s.handle(s.user))
+	mux.HandleFunc("POST "+pathWho, s.handle(s.who))
+	mux.HandleFunc("POST "+pathDaemon, s.handle(s.daemon))
+	s.http = &http.Server{
+		Handler:           mux,
+		ConnContext:       withConn,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      requestTime + 10*time.Second,
+		MaxHeaderBytes:    4 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	// One request per connection: a buffer that held a password never serves another request of the same client.
+	s.http.SetKeepAlivesEnabled(false)
+	return s
+}
+
+// Serve answers until Shutdown, and returns nil then. It closes the listener.
+func (s *Server) Serve(l *net.UnixListener) error {
+	if err := s.http.Serve(listener{l}); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// Shutdown ends Serve and waits for running requests until ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(err, s.http.Close())
+	}
+	return nil
+}
+
+// handle judges the caller, reads the request, calls f and writes what it answers. The password is wiped when f has
+// returned, whatever f did with it.
+func (s *Server) handle(f func(context.Context, request) (answer, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+		defer cancel()
+		conn, ok := r.Context().Value(connKey{}).(*wipingConn)
+		if !ok {
+			panic("control: request without its connection")
+		}
+		if err := allowed(conn); err != nil {
+			s.log.Warn("control request refused", "path", r.URL.Path, "err", err)
+			s.reply(w, answer{Error: asError(err)})
+			return
+		}
+		req, err := readRequest(conn, r.Body)
+		if err != nil {
+			s.reply(w, answer{Error: asError(err)})
+			return
+		}
+		defer secret.Wipe(req.Password)
+		// The request is here: the limit for reading it must not end a slow derivation.
+		if err := conn.SetReadDeadline(time.Time{}); err != nil {
+			s.reply(w, answer{Error: asError(err)})
+			return
+		}
+		a, err := f(ctx, req)
+		if err != nil {
+			a = answer{Error: asError(err)}
+		}
+		s.reply(w, a)
+	}
+}
+
+// allowed refuses everybody but root and the user that the daemon runs as.
+func allowed(c *wipingConn) error {
+	uid, err := peerUID(c.UnixConn)
+	if err != nil {
+		return &Error{CodeForbidden, fmt.Sprintf("cannot tell who is calling: %v", err)}
+	}
+	if uid != 0 && int(uid) != os.Geteuid() {
+		return &Error{CodeForbidden, fmt.Sprintf("only root may control the daemon, not uid %d", uid)}
+	}
+	return nil
+}
+
+// readRequest reads and judges a body; the caller wipes the password in it.
+func readRequest(conn *wipingConn, body io.Reader) (request, error) {
+	text := make([]byte, maxBody+1)
+	defer secret.Wipe(text)
+	n, err := io.ReadFull(body, text)
+	conn.wipe()
+	var req request
+	switch {
+	case err == nil:
+		return req, &Error{CodeBadRequest, fmt.Sprintf("a request has at most %d bytes", maxBody)}
+	case !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF):
+		return req, &Error{CodeBadRequest, fmt.Sprintf("cannot read the request: %v", err)}
+	}
+	// Not a json.Decoder: it would keep a copy of the text in a buffer of its own.
+	if err := json.Unmarshal(text[:n], &req); err != nil {
+		secret.Wipe(req.Password)
+		return request{}, &Error{CodeBadRequest, "the request is not valid JSON of this protocol"}
+	}
+	if len(req.Password) > MaxPassword {
+		secret.Wipe(req.Password)
+		return request{}, &Error{CodeBadRequest, fmt.Sprintf("a password has at most %d bytes", MaxPassword)}
+	}
+	return req, nil
+}
+
+func asError(err error) *Error {
+	var e *Error
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Error{CodeBusy, err.Error()}
+	default:
+		return &Error{CodeInternal, err.Error()}
+	}
+}
+
+// reply writes the answer. A client that has gone away is no event for the daemon.
+func (s *Server) reply(w http.ResponseWriter, a answer) {
+	text, err := json.Marshal(a)
+	if err != nil {
+		s.log.Error("cannot write a control answer", "err", err)
+		http.Error(w, "", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if _, err := w.Write(text); err != nil {
+		s.log.Debug("control client has gone", "err", err)
+	}
+}
+
+func (s *Server) enroll(ctx context.Context, req request) (answer, error) {
+	user, err := s.subject(req, true)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{Changed: true}, s.service.Enroll(ctx, user, req.Password)
+}
+
+func (s *Server) unlock(ctx context.Context, req request) (answer, error) {
+	user, err := s.subject(req, true)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{Changed: true}, s.service.Unlock(ctx, user, req.Password)
+}
+
+func (s *Server) lock(ctx context.Context, req request) (answer, error) {
+	user, err := s.subject(req, false)
+	if err != nil {
+		return answer{}, err
+	}
+	changed, err := s.service.Lock(ctx, user)
+	return answer{Changed: changed}, err
+}
+
+func (s *Server) user(ctx context.Context, req request) (answer, error) {
+	user, err := s.subject(req, false)
+	if err != nil {
+		return answer{}, err
+	}
+	status, err := s.service.Status(ctx, user)
+	return answer{User: &status}, err
+}
+
+func (s *Server) who(ctx context.Context, _ request) (answer, error) {
+	users, err := s.service.Who(ctx)
+	return answer{Users: users}, err
+}
+
+func (s *Server) daemon(ctx context.Context, _ request) (answer, error) {
+	status, err := s.service.Daemon(ctx)
+	return answer{Daemon: &status}, err
+}
+
+// subject returns the user of a request, checked as the account package does, and asks for a password where one is
+// needed.
+func (s *Server) subject(req request, needsPassword bool) (string, error) {
+	user, err := account.Parse(string(req.User))
+	if err != nil {
+		return "", &Error{CodeBadRequest, err.Error()}
+	}
+	if needsPassword && len(req.Password) == 0 {
+		return "", &Error{CodeBadRequest, "an empty password cannot protect mail"}
+	}
+	return string(user), nil
+}
