@@ -1,0 +1,180 @@
+// Package content is the random-access plaintext view of one stored file: read,
+// write, truncate and sync over the blocks of FORMAT.md section 3. It knows
+// nothing of names, users or FUSE.
+package content
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/format"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/seal"
+)
+
+// Lower is the stored file. ReadAt returns io.EOF with fewer bytes at the end of
+// the file; WriteAt writes all or says how many bytes it wrote.
+type Lower interface {
+	io.ReaderAt
+	io.WriterAt
+	Truncate(stored int64) error
+	Sync(dataOnly bool) error
+}
+
+// Keys gives a file its keys. Its methods are called with the file locked and
+// must not call back into it.
+type Keys interface {
+	// New returns the header and key for the first content of an empty file. It
+	// returns only when the content key is durable (FORMAT.md K11).
+	New() (format.Header, *seal.FileKey, error)
+	// Open returns the key of a file with header h.
+	Open(h *format.Header) (*seal.FileKey, error)
+}
+
+// ErrTooLarge says that a file would grow beyond FORMAT.md C14.
+var ErrTooLarge = errors.New("file is too large")
+
+// maxPlain is the plaintext size of the largest padded file (C14).
+const maxPlain = format.MaxStored / format.BlockSize * (format.BlockSize - format.Overhead - 1)
+
+// File is the content of one stored file, shared by all its open handles. It is
+// safe for concurrent use: readers share, writers exclude.
+type File struct {
+	low  Lower
+	keys Keys
+
+	mu     sync.RWMutex
+	key    *seal.FileKey // nil while the file is empty
+	hdr    format.Header // valid with key
+	plain  int64         // plaintext size
+	stored int64         // stored size
+	// final says that the last block is a final one (C7, C10).
+	final bool
+	// fresh says that no fsync has acknowledged anything of the content, so that
+	// a write-once file may still change in its layout (C10).
+	fresh bool
+	// tail is the payload of block tailNo as it is stored, or empty: an append
+	// needs no read.
+	tail   []byte
+	tailNo format.BlockNo
+}
+
+// Open takes up the stored file low, whose stored size is given. Errors wrap
+// format.ErrCorrupt or format.ErrUnsupported, or are those of keys and low.
+func Open(low Lower, stored int64, keys Keys) (*File, error) {
+	f := &File{low: low, keys: keys, stored: stored, fresh: stored == 0}
+	if stored == 0 {
+		return f, nil
+	}
+	s, err := Probe(low, stored)
+	if err != nil {
+		return nil, err
+	}
+	if s.Plain == 0 {
+		return f, nil // nothing but torn appends (C9)
+	}
+	f.hdr, f.plain, f.final = s.Header, s.Plain, s.Final
+	f.key, err = keys.Open(&f.hdr)
+	return f, err
+}
+
+// Shape is what header and last block tell of a stored file without any key.
+type Shape struct {
+	Header format.Header
+	Plain  int64 // plaintext size in bytes
+	Final  bool  // the last block is final
+}
+
+// Probe reads header and, where the stored size leaves it open, the last block
+// (C7 to C9). For a stored size above 0 whose blocks are all zero it returns the
+// zero Shape. The error wraps format.ErrCorrupt or format.ErrUnsupported, or is low's.
+func Probe(low io.ReaderAt, stored int64) (Shape, error) {
+	var s Shape
+	var buf [format.BlockSize]byte
+	n, last, err := lastBlock(low, stored, buf[:])
+	if err != nil || n == 0 {
+		return s, err
+	}
+	if n > 1 {
+		var head [format.HeaderSize]byte
+		if _, err := readFull(low, head[:], 0); err != nil {
+			return s, err
+		}
+		s.Header, err = format.ParseHeader(head[:])
+	} else {
+		s.Header, err = format.ParseHeader(last)
+	}
+	if err != nil {
+		return s, err
+	}
+	f, err := format.ParseField(n-1, last)
+	if err != nil {
+		return s, err
+	}
+	if s.Header.Layout == format.WriteOnce && !f.Final() {
+		return s, fmt.Errorf("%w: write-once file has lost its end", format.ErrCorrupt)
+	}
+	s.Plain, s.Final = format.PlainSize(n, f), f.Final()
+	return s, nil
+}
+
+// lastBlock reads the last block that is not a torn append into buf and returns
+// how many blocks there are up to and with it (C9).
+func lastBlock(low io.ReaderAt, stored int64, buf []byte) (format.BlockNo, []byte, error) {
+	for n := format.Blocks(stored); n > 0; n-- {
+		got, err := readFull(low, buf, (n - 1).StoredStart())
+		if err != nil {
+			return 0, nil, err
+		}
+		if got < format.BlockSize || !format.Zero(buf[:got]) {
+			return n, buf[:got], nil
+		}
+	}
+	return 0, nil, nil
+}
+
+// readFull reads up to len(p) bytes; the end of the file is not an error.
+func readFull(low io.ReaderAt, p []byte, off int64) (int, error) {
+	n, err := low.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// Size returns the plaintext size in bytes.
+func (f *File) Size() int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.plain
+}
+
+// Header returns the header, and false while the file is empty.
+func (f *File) Header() (format.Header, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.hdr, f.key != nil
+}
+
+// Sync makes everything that was written before durable (fsync(2), or
+// fdatasync(2) with dataOnly). From then on the file's last block is never
+// rewritten in a way that a power cut could tear (C10).
+func (f *File) Sync(dataOnly bool) error {
+	f.settle()
+	return f.low.Sync(dataOnly)
+}
+
+func (f *File) settle() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.key != nil {
+		f.fresh = false
+	}
+}
+
+// lastNo returns the number of the last block; the file must not be empty.
+func (f *File) lastNo() format.BlockNo {
+	no, _ := format.Locate(f.plain - 1)
+	return no
+}

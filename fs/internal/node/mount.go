@@ -1,0 +1,63 @@
+package node
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"os"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// maxRequest is the size in bytes of the largest read or write request.
+const maxRequest = 1 << 20
+
+// background is how many requests without a waiting caller (read-ahead, forgets) the
+// kernel keeps under way.
+const background = 64
+
+// Mount mounts the view at dir, without fusermount and for all users, and serves
+// it in the background. source is the name shown by mount(8). It returns when the
+// mount answers.
+func (fs *FS) Mount(dir, source string) (*fuse.Server, error) {
+	s, err := fuse.NewServer(fs, dir, &fuse.MountOptions{
+		AllowOther:               true,
+		Options:                  []string{"default_permissions"},
+		FsName:                   source,
+		Name:                     "mailcryptfs",
+		MaxWrite:                 maxRequest,
+		MaxReadAhead:             maxRequest,
+		MaxBackground:            background,
+		DirectMountStrict:        true,
+		DirectMountFlags:         unix.MS_NOSUID | unix.MS_NODEV,
+		ExplicitDataCacheControl: !fs.shared,
+		// Set-id bits are cleared here, so that a write needs no GETXATTR first;
+		// attributes come with listings only when somebody asks for them.
+		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO,
+		PanicHandler:      fs.Panicked,
+		Logger:            log.New(io.Discard, "", 0), // requests are not logged; failures are, by tree
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot mount on %s: %w", dir, err)
+	}
+	go s.Serve()
+	if err := s.WaitMount(); err != nil {
+		return nil, fmt.Errorf("cannot mount on %s: %w", dir, err)
+	}
+	fs.readAhead(dir)
+	return s, nil
+}
+
+// readAhead lets the kernel read ahead by a whole request. A kernel that does not
+// let it is only slower.
+func (fs *FS) readAhead(dir string) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return
+	}
+	path := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev))
+	if err := os.WriteFile(path, fmt.Appendf(nil, "%d", maxRequest>>10), 0); err != nil {
+		fs.log.Debug("cannot set read-ahead", "path", path, "error", err)
+	}
+}

@@ -1,0 +1,171 @@
+// Package route tells whose entry a path of the view is and how its content is
+// encrypted, from the profile and the templates of the configuration (the classes
+// of a mail store). It is pure: it never looks at a store.
+package route
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+)
+
+// Class is what a regular file's content is encrypted with, and how it is laid out.
+type Class uint8
+
+const (
+	// Meta files are encrypted under the site's key, in the padded layout.
+	Meta Class = iota
+	// Private files are encrypted under their user's keys, in the padded layout.
+	Private
+	// Message files are private and written once (FORMAT.md C11).
+	Message
+)
+
+// profile is a named set of patterns.
+type profile struct{ messages, private []string }
+
+var maildirPrivate = []string{
+	"dovecot.index.cache*", "dovecot.index.search*", // header text; squat's index
+	"lucene-indexes/**", "xapian-indexes/**", "fts-flatcurve/**", // full-text indexes
+}
+
+func profileOf(name string) (profile, error) {
+	switch name {
+	case "maildir", "dovecot-maildir":
+		return profile{messages: []string{"cur/*", "new/*", "tmp/*"}, private: maildirPrivate}, nil
+	}
+	return profile{}, fmt.Errorf("unknown profile %q: use \"maildir\" or \"dovecot-maildir\"", name)
+}
+
+// Policy is a compiled layout: profile, patterns and user template.
+type Policy struct {
+	rules    []rule
+	template []component
+}
+
+type rule struct {
+	dir, base string
+	tree      bool
+	class     Class
+}
+
+// New compiles a policy. template is a path below the root of the view whose
+// components are literal text with at most one of %u, %d, %n each; private and
+// meta are patterns of path.Match for "name", "directory/name" or "directory/**"
+// that go before those of the profile, meta before private.
+func New(profileName, template string, private, meta []string) (*Policy, error) {
+	p, err := profileOf(profileName)
+	if err != nil {
+		return nil, err
+	}
+	var pol Policy
+	for _, set := range []struct {
+		patterns []string
+		class    Class
+	}{{meta, Meta}, {private, Private}, {p.messages, Message}, {p.private, Private}} {
+		for _, s := range set.patterns {
+			r, err := parseRule(s, set.class)
+			if err != nil {
+				return nil, err
+			}
+			pol.rules = append(pol.rules, r)
+		}
+	}
+	pol.template, err = parseTemplate(template)
+	return &pol, err
+}
+
+func parseRule(s string, c Class) (rule, error) {
+	r := rule{base: s, class: c}
+	if i := strings.IndexByte(s, '/'); i >= 0 {
+		r.dir, r.base = s[:i], s[i+1:]
+	}
+	if r.base == "**" {
+		r.tree, r.base = true, "*"
+	}
+	if r.tree && r.dir == "" || strings.Contains(r.base, "/") || r.base == "" || strings.Contains(s, "**") && !r.tree {
+		return r, fmt.Errorf("pattern %q is none of \"name\", \"directory/name\", \"directory/**\"", s)
+	}
+	for _, g := range []string{r.dir, r.base} {
+		if _, err := path.Match(g, ""); err != nil {
+			return r, fmt.Errorf("pattern %q: %w", s, err)
+		}
+	}
+	return r, nil
+}
+
+// Dir is a directory of the view as the policy sees it. It is immutable and safe
+// for concurrent use.
+type Dir struct {
+	pol    *Policy
+	name   string
+	depth  int  // components of the template that its path has matched
+	off    bool // left the template: nobody's, for good
+	vars   variables
+	user   account.User
+	tree   Class // class of everything below, when inTree
+	inTree bool
+}
+
+// Root returns the root of the view.
+func (p *Policy) Root() *Dir { return &Dir{pol: p} }
+
+// Child returns the subdirectory name of d.
+func (d *Dir) Child(name string) *Dir {
+	c := &Dir{pol: d.pol, name: name, depth: d.depth, off: d.off, vars: d.vars, user: d.user, tree: d.tree, inTree: d.inTree}
+	if c.user == "" && !c.off {
+		c.descend(name)
+	}
+	if !c.inTree {
+		for _, r := range d.pol.rules {
+			if r.tree && match(r.dir, name) {
+				c.tree, c.inTree = r.class, true
+				break
+			}
+		}
+	}
+	return c
+}
+
+func (d *Dir) descend(name string) {
+	if !d.pol.template[d.depth].match(name, &d.vars) {
+		d.off = true
+		return
+	}
+	d.depth++
+	if d.depth < len(d.pol.template) {
+		return
+	}
+	user, err := d.vars.user()
+	d.user, d.off = user, err != nil
+}
+
+// User returns the user in whose subtree d lies, d itself included; "" if nobody's.
+func (d *Dir) User() account.User { return d.user }
+
+// Above reports whether subtrees of users may begin below d: such a directory is
+// nobody's, yet must not be moved.
+func (d *Dir) Above() bool { return d.user == "" && !d.off }
+
+// Class returns the class of the regular file name in d.
+func (d *Dir) Class(name string) Class {
+	for _, r := range d.pol.rules {
+		if r.tree {
+			if d.inTree && d.tree == r.class {
+				return r.class
+			}
+			continue
+		}
+		if match(r.base, name) && (r.dir == "" || match(r.dir, d.name)) {
+			return r.class
+		}
+	}
+	return Meta
+}
+
+func match(pattern, name string) bool {
+	ok, _ := path.Match(pattern, name) // the pattern was checked by parseRule
+	return ok
+}

@@ -1,0 +1,74 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/content"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/format"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/seal"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+)
+
+var (
+	errStale = fmt.Errorf("inode has no name any more: %w", unix.ESTALE)
+	// errBroken is the answer for entries that only can be removed (N9).
+	errBroken = fmt.Errorf("entry is damaged: %w", format.ErrCorrupt)
+	// errPlain is the answer for plain entries with plain = "refuse".
+	errPlain = errors.New("plain entry is refused")
+)
+
+// Errno maps an error of this package to what the caller of a system call gets. It
+// never is ENOSYS, which the kernel would take as "never ask again".
+func Errno(err error) unix.Errno {
+	var e unix.Errno
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, secret.ErrLocked), errors.Is(err, errPlain):
+		return unix.EACCES
+	case errors.Is(err, content.ErrTooLarge):
+		return unix.EFBIG
+	case errors.As(err, &e) && e != unix.ENOSYS && e != 0:
+		return e
+	}
+	return unix.EIO
+}
+
+// damaged reports whether err says that something in the store is wrong, as
+// opposed to refused, full or absent.
+func damaged(err error) bool {
+	for _, e := range []error{format.ErrCorrupt, format.ErrUnsupported, seal.ErrName, secret.ErrUnknownKey, errPlain} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Alert logs once per inode that its stored data is damaged, and returns err.
+func (t *Tree) Alert(n *inode.Inode, err error) error {
+	if err == nil || !damaged(err) || n.Alerted.Swap(true) {
+		return err
+	}
+	view, stored := t.paths(n)
+	t.Log.Error("stored file cannot be read: restore it from a backup, or remove it", "view", view, "store", stored, "error", err)
+	return err
+}
+
+// paths returns the path of n in the view and in the store, each from the root.
+func (t *Tree) paths(n *inode.Inode) (view, stored string) {
+	for n != t.Table.Root {
+		a, ok := t.Table.Alias(n)
+		if !ok {
+			return "(removed)/" + view, "(removed)/" + stored
+		}
+		view, stored = path.Join(a.Name, view), path.Join(a.Stored.Name, stored)
+		n = a.Parent
+	}
+	return view, stored
+}

@@ -1,0 +1,104 @@
+package tree
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
+)
+
+// Lookup finds the entry name of directory p and counts one lookup of the kernel.
+// The error is unix.ENOENT where there is none.
+func (t *Tree) Lookup(p *inode.Inode, name string) (Node, error) {
+	d, err := t.dirFor(p, name)
+	if err != nil {
+		return Node{}, err
+	}
+	defer d.Release()
+	p.NS.RLock()
+	defer p.NS.RUnlock()
+	s, st, err := t.find(p, d, name)
+	if err != nil {
+		return Node{}, err
+	}
+	return t.ref(p, d, name, s, st), nil
+}
+
+// dirFor opens directory p for a call on its entry name, checked against N1.
+func (t *Tree) dirFor(p *inode.Inode, name string) (*backing.Dir, error) {
+	if len(name) > names.MaxView {
+		return nil, unix.ENAMETOOLONG
+	}
+	if names.Check(name) != nil {
+		return nil, unix.EINVAL
+	}
+	return t.dir(p)
+}
+
+// ref makes the Node of an entry that was found.
+func (t *Tree) ref(p *inode.Inode, d *backing.Dir, name string, s names.Stored, st backing.Stat) Node {
+	n := t.Table.Ref(&st, inode.Alias{Parent: p, Name: name, Stored: s})
+	return Node{n, t.attrOf(n, st, d, s)}
+}
+
+// find looks for the stored entry of view name in d, the open directory p (N8).
+func (t *Tree) find(p *inode.Inode, d *backing.Dir, name string) (names.Stored, backing.Stat, error) {
+	var found names.Stored
+	var st backing.Stat
+	err := error(unix.ENOENT)
+	t.Codec.Candidates(name, p == t.Table.Root, func(s names.Stored) bool {
+		if s.Kind.Broken() && s.Long && t.sideName(d, s) != "" {
+			return false // it has a view name, which is not this one
+		}
+		st, err = d.Stat(s.Name)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENAMETOOLONG) {
+			err = unix.ENOENT
+			return false
+		}
+		found = s
+		return true
+	})
+	return found, st, err
+}
+
+// sideName returns the view name of a long entry, "" if its side entry is damaged
+// or missing.
+func (t *Tree) sideName(d *backing.Dir, s names.Stored) string {
+	content, err := d.ReadSmall(s.Side(), names.MaxSide)
+	if err != nil {
+		return ""
+	}
+	name, err := t.Codec.OpenSide(s, content)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// viewName returns the name under which the stored entry is shown, and what it is;
+// ok is false for what is not in the view.
+func (t *Tree) viewName(p *inode.Inode, d *backing.Dir, stored string) (name string, s names.Stored, ok bool) {
+	name, s = t.Codec.Decode(stored, p == t.Table.Root)
+	switch {
+	case s.Kind == names.Hidden:
+		return "", s, false
+	case s.Long:
+		if name = t.sideName(d, s); name == "" {
+			s.Kind, name = names.Damaged, stored
+		}
+	}
+	return name, s, true
+}
+
+// shadowed reports whether another entry counts for the view name of the plain or
+// plain-named entry s (N8).
+func (t *Tree) shadowed(p *inode.Inode, d *backing.Dir, name string, s names.Stored) bool {
+	if s.Kind == names.Encrypted || s.Kind.Broken() {
+		return false
+	}
+	first, _, err := t.find(p, d, name)
+	return err == nil && first.Name != s.Name
+}

@@ -1,0 +1,202 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/content"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/format"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/route"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/seal"
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+)
+
+// Open returns the content of regular file n for a new handle, which Release gives
+// back. The error wraps secret.ErrLocked while the key of the file is not at hand.
+func (t *Tree) Open(n *inode.Inode) (inode.Content, error) {
+	a, ok := t.Table.Alias(n)
+	if ok {
+		t.noteOpened(n, a)
+	}
+	c, err := n.Acquire(t.Table.Cache, func() (*backing.File, inode.Content, error) { return t.openStored(n) })
+	return c, t.Alert(n, err)
+}
+
+// openStored opens the stored file of n and its content.
+func (t *Tree) openStored(n *inode.Inode) (*backing.File, inode.Content, error) {
+	var f *backing.File
+	var c inode.Content
+	err := t.at(n, func(d *backing.Dir, a inode.Alias) (err error) {
+		if a.Stored.Kind.Broken() {
+			return errBroken
+		}
+		if f, err = d.Open(a.Stored.Name, unix.O_RDWR); errors.Is(err, unix.EROFS) || errors.Is(err, unix.EPERM) {
+			f, err = d.Open(a.Stored.Name, unix.O_RDONLY) // the store is read-only, or the file immutable
+		}
+		if err != nil {
+			return err
+		}
+		if c, err = t.contentOf(n, f, a); err != nil {
+			_ = f.Close()
+		}
+		return err
+	})
+	return f, c, err
+}
+
+func (t *Tree) contentOf(n *inode.Inode, f *backing.File, a inode.Alias) (inode.Content, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !t.Table.Same(n, &st) {
+		return nil, errStale
+	}
+	user := t.user(a.Parent)
+	if !a.Stored.Kind.Sealed() {
+		if t.RefusePlain && user != "" {
+			return nil, errPlain
+		}
+		return content.NewPlain(f, func() (int64, error) {
+			st, err := f.Stat()
+			return st.Size, err
+		}), nil
+	}
+	return content.Open(f, st.Size, t.keysFor(a.Parent, a.Name))
+}
+
+// Release gives back a handle of n and reports whether cached pages of it must go,
+// because its key is gone.
+func (t *Tree) Release(n *inode.Inode) (dropPages bool) { return n.Release(t.Table.Cache) }
+
+// fileKeys implements content.Keys for one file.
+type fileKeys struct {
+	t     *Tree
+	user  account.User
+	class route.Class
+}
+
+func (t *Tree) keysFor(dir *inode.Inode, name string) fileKeys {
+	r := t.Table.Route(dir)
+	return fileKeys{t, r.User(), r.Class(name)}
+}
+
+// New implements content.Keys.
+func (k fileKeys) New() (format.Header, *seal.FileKey, error) {
+	h := format.Header{Layout: format.Padded}
+	if k.class == route.Message {
+		h.Layout = format.WriteOnce
+	}
+	ck, err := k.sealing()
+	if err != nil {
+		return h, nil, err
+	}
+	h.KeyID = ck.ID
+	seal.Nonces(h.Salt[:])
+	key, err := seal.NewFileKey(ck.Key, &h)
+	return h, key, err
+}
+
+// sealing returns the content key for new content of the file.
+func (k fileKeys) sealing() (secret.ContentKey, error) {
+	if k.class == route.Meta || k.user == "" {
+		return k.t.Site.Meta, nil
+	}
+	if k.t.Delivery != Sealed && !k.t.Keys.Holds(k.user) {
+		return k.t.Site.Delivery, nil
+	}
+	ck, err := k.t.Keys.SealingKey(k.user)
+	if errors.Is(err, secret.ErrNotEnrolled) {
+		return k.t.Site.Delivery, nil
+	}
+	return ck, err
+}
+
+// Open implements content.Keys.
+func (k fileKeys) Open(h *format.Header) (*seal.FileKey, error) {
+	key, err := k.opening(secret.ID(h.KeyID))
+	if err != nil {
+		return nil, err
+	}
+	return seal.NewFileKey(key, h)
+}
+
+func (k fileKeys) opening(id secret.ID) (*secret.Key, error) {
+	switch {
+	case id == k.t.Site.Meta.ID:
+		return k.t.Site.Meta.Key, nil
+	case id == k.t.Site.Delivery.ID:
+		return k.t.Site.Delivery.Key, nil
+	case k.user == "":
+		return nil, fmt.Errorf("%w: %v, outside of any user's tree", secret.ErrUnknownKey, id)
+	}
+	return k.t.Keys.OpeningKey(k.user, id)
+}
+
+// plaintext reports whether a new private file is to be stored as a plain entry.
+func (k fileKeys) plaintext() bool {
+	if k.class == route.Meta || k.user == "" || k.t.Delivery != Plaintext && k.t.Unenrolled != Plaintext || k.t.Keys.Holds(k.user) {
+		return false
+	}
+	_, err := k.t.Keys.OpeningKey(k.user, secret.ID{})
+	enrolled := !errors.Is(err, secret.ErrNotEnrolled)
+	return enrolled && k.t.Delivery == Plaintext || !enrolled && k.t.Unenrolled == Plaintext
+}
+
+// noteOpened remembers that pages of a private file may be cached.
+func (t *Tree) noteOpened(n *inode.Inode, a inode.Alias) {
+	r := t.Table.Route(a.Parent)
+	if r.User() == "" || r.Class(a.Name) == route.Meta {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	set := t.opened[r.User()]
+	if set == nil {
+		set = map[*inode.Inode]struct{}{}
+		t.opened[r.User()] = set
+	}
+	set[n] = struct{}{}
+	t.noted[n] = r.User()
+}
+
+// unnote undoes noteOpened for an inode that the kernel has forgotten.
+func (t *Tree) unnote(n *inode.Inode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u, ok := t.noted[n]
+	if !ok {
+		return
+	}
+	delete(t.noted, n)
+	delete(t.opened[u], n)
+	if len(t.opened[u]) == 0 {
+		delete(t.opened, u)
+	}
+}
+
+// KeysGone drops what is cached of the private files of u, after keys of u were
+// wiped, and returns the node ids whose pages the kernel has to drop. Handles that
+// are open keep working.
+func (t *Tree) KeysGone(u account.User) []uint64 {
+	t.mu.Lock()
+	set := t.opened[u]
+	delete(t.opened, u)
+	for n := range set {
+		delete(t.noted, n)
+	}
+	t.mu.Unlock()
+	var ids []uint64
+	for n := range set {
+		n.Expire()
+		if t.Table.Get(n.ID) == n {
+			ids = append(ids, n.ID)
+		}
+	}
+	return ids
+}
