@@ -108,14 +108,21 @@ func (b *bench) batch(p pattern.Pattern, t *target.Target, workers, ops int, see
 	}
 }
 
-// calibrate finds how many operations fit into the time of a batch, and brings everything into its usual state.
+// calibrate finds how many operations fit into the time of a batch, and brings everything into its usual state. It tries
+// ever longer batches, as a short one says little about a fast target.
 func (b *bench) calibrate(p pattern.Pattern, t *target.Target, workers int) (int, error) {
-	least := max(p.MinOps, workers)
-	sample, err := b.batch(p, t, workers, least, 0).Run()
-	if err != nil {
-		return 0, err
+	least, most := max(p.MinOps, workers), max(p.MaxOps, workers)
+	for ops := least; ; {
+		sample, err := b.batch(p, t, workers, ops, 0).Run()
+		if err != nil {
+			return 0, err
+		}
+		fit := min(max(int(sample.Rate()*b.budget.Seconds()), least), most)
+		if fit <= 4*ops || sample.Seconds > b.budget.Seconds()/4 {
+			return fit, nil
+		}
+		ops = min(fit, 10*ops)
 	}
-	return min(max(int(sample.Rate()*b.budget.Seconds()), least), max(p.MaxOps, workers)), nil
 }
 
 // count runs some operations of the pattern once more, to count the FUSE requests that they make.

@@ -46,7 +46,7 @@ func (r *Results) WritePlot(w io.Writer) error {
 	}
 	panels := [][]*plot.Plot{{}}
 	for i, workers := range counts {
-		p, err := r.panel(workers, i == len(counts)-1)
+		p, err := r.panel(workers, i == 0)
 		if err != nil {
 			return err
 		}
@@ -65,16 +65,21 @@ func (r *Results) WritePlot(w io.Writer) error {
 // panel draws one number of workers.
 func (r *Results) panel(workers int, legend bool) (*plot.Plot, error) {
 	p := plot.New()
-	p.Title.Text = fmt.Sprintf("Speed as a ratio to %s, %d worker(s)", r.Baseline, workers)
+	p.Title.Text = fmt.Sprintf("Speed as a ratio to %s, workers: %d", r.Baseline, workers)
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, ratioTicks{}
-	p.X.Min, p.X.Max = 0.01, 5
+	p.X.Min, p.X.Max = 0.005, 20
 	p.X.Label.Text = fmt.Sprintf("1 = as fast as %s; median, least and greatest of %d rounds", r.Baseline, r.Rounds)
 	names := make([]string, len(r.Patterns))
 	for i, pattern := range r.Patterns {
 		names[len(names)-1-i] = pattern.Name
 	}
 	p.NominalY(names...)
-	p.Add(plotter.NewGrid())
+	p.Y.Min, p.Y.Max = -0.5, float64(len(names))-0.5
+	asFast, err := plotter.NewLine(plotter.XYs{{X: 1, Y: p.Y.Min}, {X: 1, Y: p.Y.Max}})
+	if err != nil {
+		return nil, err
+	}
+	p.Add(plotter.NewGrid(), asFast)
 	for _, l := range looks() {
 		if err := r.points(p, l, workers, legend); err != nil {
 			return nil, err
@@ -83,7 +88,7 @@ func (r *Results) panel(workers int, legend bool) (*plot.Plot, error) {
 	if err := r.goals(p, workers, legend); err != nil {
 		return nil, err
 	}
-	p.Legend.Top = false
+	p.Legend.Top = true
 	return p, nil
 }
 

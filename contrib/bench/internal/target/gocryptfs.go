@@ -84,7 +84,7 @@ func moduleVersion(path string) string {
 	if err != nil {
 		return "unknown"
 	}
-	for _, m := range info.Deps {
+	for _, m := range append(info.Deps, &info.Main) {
 		if m.Path == "github.com/hanwen/go-fuse/v2" {
 			return "go-fuse " + m.Version
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,9 +25,9 @@ func openMailcryptfs(e Env) ([]*Target, error) {
 		return nil, errors.Join(err, m.close())
 	}
 	stop := func() error { return errors.Join(d.stop(), m.close()) }
-	version, err := run("", m.program, "--version")
-	unlocked := &Target{Name: "mailcryptfs", Version: version, Daemon: d.process.Pid, root: m.view, prefix: "u", close: stop}
-	locked := &Target{Name: "mailcryptfs-locked", Version: version, Daemon: d.process.Pid, root: m.view, prefix: "l", DeliverOnly: true}
+	version, err := run("", m.program, "version")
+	unlocked := &Target{Name: "mailcryptfs", Version: strings.ReplaceAll(version, "\n", "; "), Daemon: d.process.Pid, root: m.view, prefix: "u", close: stop}
+	locked := &Target{Name: "mailcryptfs-locked", Version: unlocked.Version, Daemon: d.process.Pid, root: m.view, prefix: "l", DeliverOnly: true}
 	both := []*Target{unlocked, locked}
 	if err != nil {
 		return both, err
