@@ -49,6 +49,9 @@ type Inode struct {
 	sizes atomic.Pointer[Size]
 	// Alerted is set once damage of this inode has been logged.
 	Alerted atomic.Bool
+	// Target is the view's target of a symbolic link that lost its last name while
+	// somebody may still be following it.
+	Target atomic.Pointer[string]
 
 	// Guarded by Table.mu.
 	id       backing.Stat // identity only: see backing.Stat.Same

@@ -166,13 +166,20 @@ func (t *Tree) makeAs(p *inode.Inode, w *NewEntry, s names.Stored, mk func(*back
 // Readlink returns the target of symbolic link n.
 func (t *Tree) Readlink(n *inode.Inode) (string, error) {
 	var target string
-	err := t.at(n, func(d *backing.Dir, a inode.Alias) error {
-		stored, err := d.Readlink(a.Stored.Name)
-		if err != nil {
-			return err
-		}
-		target, err = t.Codec.OpenTarget(a.Stored, stored)
+	err := t.at(n, func(d *backing.Dir, a inode.Alias) (err error) {
+		target, err = t.target(d, a.Stored)
 		return err
 	})
+	if last := n.Target.Load(); errors.Is(err, errStale) && last != nil {
+		return *last, nil
+	}
 	return target, t.Alert(n, err)
+}
+
+func (t *Tree) target(d *backing.Dir, s names.Stored) (string, error) {
+	stored, err := d.Readlink(s.Name)
+	if err != nil {
+		return "", err
+	}
+	return t.Codec.OpenTarget(s, stored)
 }

@@ -74,6 +74,11 @@ func (t *Tree) pin(d *backing.Dir, s names.Stored, st *backing.Stat) (*inode.Ino
 // openPinned opens a file that is about to lose its name. Where its key is not at
 // hand, or it has no content, only its attributes stay reachable.
 func (t *Tree) openPinned(d *backing.Dir, s names.Stored, st *backing.Stat, n *inode.Inode) (*backing.File, inode.Content, error) {
+	if st.Type() == unix.S_IFLNK {
+		if target, err := t.target(d, s); err == nil {
+			n.Target.Store(&target)
+		}
+	}
 	if st.Type() != unix.S_IFREG {
 		f, err := d.Open(s.Name, unix.O_PATH)
 		return f, nil, err
