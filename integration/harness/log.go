@@ -53,6 +53,9 @@ func (s *Site) Announce(expr string) {
 	s.log.announced = append(s.log.announced, regexp.MustCompile(expr))
 }
 
+// LogHas says whether the daemon has written a text, in any line.
+func (s *Site) LogHas(text string) bool { return strings.Contains(s.log.All(), text) }
+
 // WaitLog waits until the daemon has written a line that matches the expression, and returns all such lines. They count as
 // announced.
 func (s *Site) WaitLog(t testing.TB, expr string) []string {
