@@ -1,0 +1,284 @@
+package pam_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+	"github.com/mailcryptfs/mailcryptfs/pam/unlock"
+)
+
+func TestRightPasswordArrivesOnce(t *testing.T) {
+	t.Parallel()
+	forHosts(t, nil, func(t *testing.T, s *site, _ host, enter login) {
+		r := new(recorder)
+		s.serve(r)
+		if !enter(t, "imap", alice, alicePassword) {
+			t.Error("the login failed")
+		}
+		assertArrived(t, r, loginOf(alice, alicePassword))
+		if s.logged("alice") {
+			t.Error("the module logs a login that went well")
+		}
+	})
+}
+
+func TestWrongPasswordDoesNotArrive(t *testing.T) {
+	t.Parallel()
+	forHosts(t, nil, func(t *testing.T, s *site, _ host, enter login) {
+		r := new(recorder)
+		s.serve(r)
+		for _, service := range []string{"imap", "odd"} { // odd: the auth line after a "required" one is reached
+			if enter(t, service, alice, "wrong") {
+				t.Error("the login succeeded")
+			}
+		}
+		if enter(t, "imap", "nobody-of-that-name", alicePassword) {
+			t.Error("the login of an unknown user succeeded")
+		}
+		assertArrived(t, r)
+		if !enter(t, "imap", alice, alicePassword) {
+			t.Error("the login failed")
+		}
+		assertArrived(t, r, loginOf(alice, alicePassword))
+	})
+}
+
+func TestServicesWithoutTheModule(t *testing.T) {
+	t.Parallel()
+	forHosts(t, nil, func(t *testing.T, s *site, _ host, enter login) {
+		r := new(recorder)
+		s.serve(r)
+		if !enter(t, "plain", alice, alicePassword) {
+			t.Error("the login failed")
+		}
+		assertArrived(t, r)
+	})
+}
+
+func TestOddNamesAndPasswords(t *testing.T) {
+	t.Parallel()
+	forHosts(t, nil, func(t *testing.T, s *site, h host, enter login) {
+		r := new(recorder)
+		s.serve(r)
+		tried := 0
+		for user, password := range oddUsers {
+			if max(len(user), len(password)) > h.limit {
+				continue
+			}
+			tried++
+			if !enter(t, "odd", user, password) {
+				t.Errorf("the login of %q failed", user)
+			}
+			assertArrived(t, r, loginOf(user, password))
+			if enter(t, "odd", user, password+"x") {
+				t.Errorf("the login of %q with a wrong password succeeded", user)
+			}
+			assertArrived(t, r)
+		}
+		if tried < 6 {
+			t.Errorf("%d users tried", tried)
+		}
+	})
+}
+
+// Daemons that are of no use, and what the log must say about them.
+var useless = []struct {
+	name  string
+	start func(s *site)
+	words []string
+	waits bool // whether the time limit passes
+}{
+	{"not there", func(*site) {}, []string{"No such file", "systemctl status mailcryptfs"}, false},
+	{"gone", (*site).gone, []string{"Connection refused", "systemctl status mailcryptfs"}, false},
+	{"hanging", (*site).hang, []string{"timed out", "limit 1500 ms", "systemctl status mailcryptfs"}, true},
+	{"stuffed", (*site).stuff, []string{"timed out", "systemctl status mailcryptfs"}, true},
+	{"busy", refuse(unlock.ErrBusy), []string{"too many requests"}, false},
+	{"no slot opens", refuse(unlock.ErrWrongSecret), []string{"mailcryptfs passwd"}, false},
+	{"failing", refuse(errors.New("disk full")), []string{"journalctl -u mailcryptfs"}, false},
+}
+
+// gone leaves a socket behind to which nobody listens.
+func (s *site) gone() {
+	s.t.Helper()
+	l, err := unlock.Listen(s.socket())
+	if err == nil {
+		err = l.Close()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func refuse(err error) func(s *site) {
+	return func(s *site) { s.serve(&recorder{fail: fmt.Errorf("user alice: %w", err)}) }
+}
+
+func TestUselessDaemonBlocksNoLogin(t *testing.T) {
+	t.Parallel()
+	for _, d := range useless {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			forHosts(t, nil, func(t *testing.T, s *site, _ host, enter login) {
+				d.start(s)
+				began := time.Now()
+				if !enter(t, "imap", alice, alicePassword) {
+					t.Error("the login failed")
+				}
+				took := time.Since(began)
+				if d.waits != (took >= timeLimit) || took > timeLimit+3*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if !s.logged(append(d.words, "alice", "the login goes on")...) {
+					t.Errorf("no line with %q", d.words)
+				}
+			})
+		})
+	}
+}
+
+func TestRequired(t *testing.T) {
+	t.Parallel()
+	type outcome struct {
+		name  string
+		start func(s *site)
+		ok    bool
+	}
+	cases := []outcome{
+		{"working", func(s *site) { s.serve(new(recorder)) }, true},
+		{"not enrolled", refuse(secret.ErrNotEnrolled), true},
+	}
+	for _, d := range useless {
+		cases = append(cases, outcome{d.name, d.start, false})
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			forHosts(t, []string{"required"}, func(t *testing.T, s *site, h host, enter login) {
+				lines := "@include common-auth\nauth required pam_mailcryptfs.so\n" +
+					"@include common-account\naccount required pam_mailcryptfs.so\nsession required pam_mailcryptfs.so\nsession required pam_permit.so\n"
+				if !strings.Contains(h.name, "phases") && !strings.Contains(h.name, "session") {
+					lines, _, _ = strings.Cut(lines, "session")
+				}
+				s.service("strict", lines)
+				c.start(s)
+				if got := enter(t, "strict", alice, alicePassword); got != c.ok {
+					t.Errorf("let in: %v", got)
+				}
+				if !c.ok && !s.logged("alice", "the login is refused") {
+					t.Error("no line says that the login was refused")
+				}
+			})
+		})
+	}
+}
+
+func TestLoginWithoutPassword(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	r := new(recorder)
+	s.serve(r)
+	s.service("keys", "auth required pam_permit.so\nauth optional pam_mailcryptfs.so\n"+
+		"account required pam_permit.so\naccount optional pam_mailcryptfs.so\n")
+	if out, err := s.run("", "pamtester", "keys", alice, "authenticate", "acct_mgmt"); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	s.service("strict", "auth required pam_permit.so\nauth optional pam_mailcryptfs.so\n"+
+		"account required pam_permit.so\naccount required pam_mailcryptfs.so required\n")
+	if out, err := s.run("", "pamtester", "strict", alice, "authenticate", "acct_mgmt"); err == nil {
+		t.Errorf("let in: %s", out)
+	}
+	if !s.logged("no password came with this login") {
+		t.Error("no line says why")
+	}
+	assertArrived(t, r)
+}
+
+// The module alone lets nobody in, whatever its control is: libpam takes PAM_IGNORE as no answer.
+func TestModuleAloneLetsNobodyIn(t *testing.T) {
+	t.Parallel()
+	for _, control := range []string{"required", "requisite", "sufficient", "optional"} {
+		s := newSite(t)
+		s.serve(new(recorder))
+		s.service("alone", fmt.Sprintf("auth %s pam_mailcryptfs.so\naccount required pam_permit.so\n", control))
+		s.service("after", fmt.Sprintf("auth required pam_unix.so nodelay\nauth %s pam_mailcryptfs.so\naccount required pam_permit.so\n", control))
+		s.service("closed", fmt.Sprintf("auth required pam_unix.so nodelay\nauth optional pam_mailcryptfs.so\n"+
+			"account %s pam_mailcryptfs.so\naccount required pam_deny.so\n", control))
+		for service, password := range map[string]string{"alone": alicePassword, "after": "wrong", "closed": alicePassword} {
+			out, err := s.run(password+"\n", "pamtester", service, alice, "authenticate", "acct_mgmt")
+			if exited(t, out, err) {
+				t.Errorf("%s, %s: let in: %s", service, control, out)
+			}
+		}
+	}
+}
+
+func TestThirtyLoginsAtOnce(t *testing.T) {
+	t.Parallel()
+	const users = 30
+	for _, h := range hosts() {
+		if h.name != "dovecot" && h.name != "saslauthd" && h.name != "saslauthd -n 0" {
+			continue
+		}
+		t.Run(h.name, func(t *testing.T) {
+			s := newSite(t)
+			r := new(recorder)
+			s.serve(r)
+			var want []string
+			for i := range users {
+				user := fmt.Sprintf("user%02d", i)
+				s.addUser(user, "password of "+user, 3000+i)
+				want = append(want, loginOf(user, "password of "+user))
+			}
+			enter := h.start(s)
+			began := time.Now()
+			var all sync.WaitGroup
+			for i := range users {
+				all.Go(func() {
+					user := fmt.Sprintf("user%02d", i)
+					if !enter(t, "imap", user, "password of "+user) {
+						t.Errorf("the login of %s failed", user)
+					}
+				})
+			}
+			all.Wait()
+			t.Logf("%d logins at once took %v", users, time.Since(began))
+			slices.Sort(want)
+			assertArrived(t, r, want...)
+		})
+	}
+}
+
+// TestLatency logs what the module adds to a login whose user is unlocked already (the daemon answers at once).
+func TestLatency(t *testing.T) {
+	const rounds = 25
+	forHosts(t, nil, func(t *testing.T, s *site, h host, enter login) {
+		if strings.Contains(h.name, "session only") {
+			return
+		}
+		s.serve(new(recorder))
+		times := map[string][]time.Duration{}
+		for range rounds {
+			for _, service := range []string{"plain", "imap"} {
+				began := time.Now()
+				if !enter(t, service, alice, alicePassword) {
+					t.Fatal("the login failed")
+				}
+				times[service] = append(times[service], time.Since(began))
+			}
+		}
+		for _, d := range times {
+			slices.Sort(d)
+		}
+		without, with := times["plain"][rounds/2], times["imap"][rounds/2]
+		t.Logf("median of %d logins: %v without the module, %v with it: %v more", rounds, without, with, with-without)
+		if with-without > 100*time.Millisecond {
+			t.Errorf("the module adds %v", with-without)
+		}
+	})
+}
