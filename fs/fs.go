@@ -37,6 +37,7 @@ type Options struct {
 	Site    *site.Keys
 	Keys    KeySource
 	Log     *slog.Logger
+	XAttrs  bool // serve extended attributes: costs a request before many writes
 	Cluster bool // other hosts change the store too
 }
 
@@ -56,7 +57,7 @@ func Mount(o Options) (*View, error) {
 		return nil, err
 	}
 	v := &View{tree: t, node: node.New(t, o.Log, o.Cluster), mount: o.View}
-	if v.server, err = v.node.Mount(o.View, o.Store); err != nil {
+	if v.server, err = v.node.Mount(o.View, o.Store, o.XAttrs); err != nil {
 		return nil, err
 	}
 	return v, nil

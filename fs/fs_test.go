@@ -83,7 +83,7 @@ func mountView(t *testing.T) mount {
 		t.Fatal(err)
 	}
 	m.View, err = fs.Mount(fs.Options{
-		Store: m.store, View: m.view, Site: s, Keys: m.keys, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Store: m.store, View: m.view, XAttrs: true, Site: s, Keys: m.keys, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Layout: fs.Layout{Profile: "dovecot-maildir", User: "%u", Names: "encrypted", Delivery: "sealed", Unenrolled: "site", Plain: "serve"},
 	})
 	if err != nil {

@@ -18,9 +18,10 @@ const maxRequest = 1 << 20
 const background = 64
 
 // Mount mounts the view at dir, without fusermount and for all users, and serves
-// it in the background. source is the name shown by mount(8). It returns when the
-// mount answers.
-func (fs *FS) Mount(dir, source string) (*fuse.Server, error) {
+// it in the background. source is the name shown by mount(8). Without xattrs the
+// kernel stops asking for extended attributes, which it else does before many
+// writes. It returns when the mount answers.
+func (fs *FS) Mount(dir, source string, xattrs bool) (*fuse.Server, error) {
 	s, err := fuse.NewServer(fs, dir, &fuse.MountOptions{
 		AllowOther:               true,
 		Options:                  []string{"default_permissions"},
@@ -32,6 +33,7 @@ func (fs *FS) Mount(dir, source string) (*fuse.Server, error) {
 		DirectMountStrict:        true,
 		DirectMountFlags:         unix.MS_NOSUID | unix.MS_NODEV,
 		ExplicitDataCacheControl: !fs.shared,
+		DisableXAttrs:            !xattrs,
 		// Set-id bits are cleared here, so that a write needs no GETXATTR first;
 		// attributes come with listings only when somebody asks for them.
 		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO,

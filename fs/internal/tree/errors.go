@@ -42,7 +42,7 @@ func Errno(err error) unix.Errno {
 // damaged reports whether err says that something in the store is wrong, as
 // opposed to refused, full or absent.
 func damaged(err error) bool {
-	for _, e := range []error{format.ErrCorrupt, format.ErrUnsupported, seal.ErrName, secret.ErrUnknownKey, errPlain} {
+	for _, e := range []error{format.ErrCorrupt, format.ErrUnsupported, seal.ErrName, secret.ErrUnknownKey, secret.ErrNotEnrolled, errPlain} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -92,14 +92,18 @@ func (k fileKeys) New() (format.Header, *seal.FileKey, error) {
 	if k.class == route.Message {
 		h.Layout = format.WriteOnce
 	}
-	ck, err := k.sealing()
-	if err != nil {
-		return h, nil, err
+	for {
+		ck, err := k.sealing()
+		if err != nil {
+			return h, nil, err
+		}
+		h.KeyID = ck.ID
+		seal.Nonces(h.Salt[:])
+		key, err := seal.NewFileKey(ck.Key, &h)
+		if !errors.Is(err, secret.ErrWiped) { // else its epoch has just ended: there is a newer one
+			return h, key, err
+		}
 	}
-	h.KeyID = ck.ID
-	seal.Nonces(h.Salt[:])
-	key, err := seal.NewFileKey(ck.Key, &h)
-	return h, key, err
 }
 
 // sealing returns the content key for new content of the file.
@@ -123,7 +127,11 @@ func (k fileKeys) Open(h *format.Header) (*seal.FileKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seal.NewFileKey(key, h)
+	fk, err := seal.NewFileKey(key, h)
+	if errors.Is(err, secret.ErrWiped) { // since it was handed out
+		err = fmt.Errorf("%w: %w", secret.ErrLocked, err)
+	}
+	return fk, err
 }
 
 func (k fileKeys) opening(id secret.ID) (*secret.Key, error) {
