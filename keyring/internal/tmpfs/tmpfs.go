@@ -124,12 +124,26 @@ func (d *Dir) writeTemp(temp string, content []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// errReplaced says that an entry was replaced or removed between opening it and looking at it.
+var errReplaced = errors.New("replaced meanwhile")
+
 // Read returns the content of an entry, which the caller wipes. Errors: ErrNotFound; ErrEntry if it is not a regular
 // file of root with mode 0600, one link and at most 512 bytes.
 func (d *Dir) Read(name string) ([]byte, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
+	// An entry that is replaced just now must not look as if it had been removed: that would lock its user.
+	for range 100 {
+		b, err := d.readOnce(name)
+		if !errors.Is(err, errReplaced) {
+			return b, err
+		}
+	}
+	return nil, fmt.Errorf("%w %s: it is replaced all the time", ErrEntry, d.entry(name))
+}
+
+func (d *Dir) readOnce(name string) ([]byte, error) {
 	fd, err := unix.Openat(d.FD(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -173,8 +187,7 @@ func (d *Dir) checkEntry(fd int, name string) error {
 	case st.Nlink > 1:
 		reason = "it has more than one link"
 	case st.Nlink == 0:
-		// Replaced or removed between open and here; whoever did it makes us look again.
-		return ErrNotFound
+		return errReplaced
 	case st.Size > MaxEntry:
 		reason = fmt.Sprintf("it has more than %d bytes", MaxEntry)
 	default:

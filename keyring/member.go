@@ -1,0 +1,275 @@
+package keyring
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/records"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
+)
+
+// maxChecks is how many passwords of an unlocked user are recognised without a derivation.
+const maxChecks = 8
+
+// digest is what the process key makes of a password or of an entry.
+type digest [32]byte
+
+// member is one enrolled user.
+type member struct {
+	user account.User
+	name string // of the keyring entry and of the record's directory
+
+	// login is held, as a channel so that a context can end the wait, while a password of the user is derived: of many
+	// logins at once only the first costs a derivation.
+	login chan struct{}
+
+	// slow is held during I/O and by whoever changes the state below; taken before mu.
+	slow sync.Mutex
+
+	mu       sync.RWMutex
+	loaded   records.Loaded            // guarded by mu; never changed in place
+	public   *slot.Public              // of loaded; guarded by mu
+	identity *slot.Identity            // nil: locked; guarded by mu
+	current  secret.ContentKey         // of an unlocked user; also in opened; guarded by mu
+	opened   map[secret.ID]*secret.Key // by the identity; guarded by mu
+	delivery []*deliveryKey            // in memory because made within the last epoch; guarded by mu
+	since    time.Time                 // of the unlock; guarded by mu
+	by       string                    // what unlocked; guarded by mu
+	entry    digest                    // of the entry that unlocked; guarded by mu
+	checks   []digest                  // of passwords that opened a slot since the unlock; guarded by mu
+	lastErr  string                    // guarded by mu
+}
+
+func newMember(u account.User, loaded records.Loaded) (*member, error) {
+	m := &member{user: u, name: u.Escape(), login: make(chan struct{}, 1)}
+	return m, m.setRecord(loaded)
+}
+
+// setRecord replaces the record. The caller holds slow, or is alone.
+func (m *member) setRecord(loaded records.Loaded) error {
+	public, err := slot.ParsePublic(loaded.Public[:])
+	if err != nil {
+		return fmt.Errorf("record of %q: %w: %w", m.user, records.ErrCorrupt, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.loaded, m.public = loaded, public
+	return nil
+}
+
+func (m *member) record() *records.User {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.loaded.User
+}
+
+func (m *member) unlocked() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.identity != nil
+}
+
+// sealing returns the key for new content, if one is at hand.
+func (m *member) sealing(now func() time.Time) (secret.ContentKey, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.identity != nil {
+		return m.current, true
+	}
+	if n := len(m.delivery); n > 0 {
+		if last := m.delivery[n-1]; now().Before(last.sealUntil) {
+			return last.ContentKey, true
+		}
+	}
+	return secret.ContentKey{}, false
+}
+
+// opening returns the key of that name, if it is at hand.
+func (m *member) opening(id secret.ID) *secret.Key {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if k := m.opened[id]; k != nil {
+		return k
+	}
+	for _, d := range m.delivery {
+		if d.ID == id {
+			return d.Key
+		}
+	}
+	return nil
+}
+
+// refresh reads the record again if it was changed since. The caller holds slow.
+func (r *Ring) refresh(m *member) error {
+	stamp, err := r.records.Stamp(m.user)
+	if err != nil && !errors.Is(err, records.ErrNotFound) {
+		return err
+	}
+	m.mu.RLock()
+	same := err == nil && stamp == m.loaded.Stamp
+	m.mu.RUnlock()
+	if same {
+		return nil
+	}
+	loaded, err := r.records.Read(m.user)
+	if errors.Is(err, records.ErrNotFound) {
+		r.lockMember(m, "the record is gone")
+		return secret.ErrNotEnrolled
+	}
+	if err != nil {
+		return err
+	}
+	old := m.record()
+	if err := m.setRecord(loaded); err != nil {
+		return err
+	}
+	if loaded.Warning != nil {
+		m.fail(r.log, loaded.Warning)
+	}
+	return r.follow(m, old)
+}
+
+// follow brings the keys of an unlocked user in line with a record that was changed: passwords that were recognised may
+// be revoked, the current content key may be another, and after a change of identity the old one opens nothing that
+// matters. The caller holds slow.
+func (r *Ring) follow(m *member, old *records.User) error {
+	m.mu.Lock()
+	m.checks = nil
+	identity, rec := m.identity, m.loaded.User
+	m.mu.Unlock()
+	if identity == nil {
+		return nil
+	}
+	if old.Public != rec.Public {
+		r.lockMember(m, "the identity was changed")
+		return nil
+	}
+	return r.setCurrent(m, identity, rec)
+}
+
+// setCurrent makes the record's current content key the one that new content is sealed under. The caller holds slow.
+func (r *Ring) setCurrent(m *member, identity *slot.Identity, rec *records.User) error {
+	current := rec.Current()
+	key := m.opening(current.ID)
+	if key == nil {
+		var err error
+		if key, err = identity.Open(m.user, current.ID, current.Sealed); err != nil {
+			return fmt.Errorf("current content key of %q: %w", m.user, err)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.opened == nil {
+		m.opened = make(map[secret.ID]*secret.Key)
+	}
+	m.opened[current.ID] = key
+	m.current = secret.ContentKey{ID: current.ID, Key: key}
+	return nil
+}
+
+// adopt unlocks the member with an identity that was just opened, which it takes over. The caller holds slow.
+func (r *Ring) adopt(m *member, identity *slot.Identity, by string, entry digest) error {
+	if r.isClosed() {
+		identity.Wipe()
+		return ErrClosed
+	}
+	if err := r.setCurrent(m, identity, m.record()); err != nil {
+		identity.Wipe()
+		return err
+	}
+	m.mu.Lock()
+	old := m.identity
+	m.identity, m.by, m.entry, m.lastErr = identity, by, entry, ""
+	if old == nil {
+		m.since = r.o.Now()
+	}
+	m.mu.Unlock()
+	if old != nil {
+		old.Wipe()
+		return nil
+	}
+	r.log.Info("user unlocked", "user", string(m.user), "by", by)
+	return nil
+}
+
+// lockMember wipes what the identity opened, and the identity. Delivery keys end with their epoch. The caller holds slow.
+func (r *Ring) lockMember(m *member, why string) {
+	if !m.drop() {
+		return
+	}
+	r.log.Info("user locked", "user", string(m.user), "because", why)
+	r.keysGone(m.user)
+}
+
+// drop is lockMember without telling anybody; it returns false if the user was locked.
+func (m *member) drop() bool {
+	m.mu.Lock()
+	identity, opened := m.identity, m.opened
+	m.identity, m.opened, m.current, m.checks = nil, nil, secret.ContentKey{}, nil
+	m.since, m.by, m.entry = time.Time{}, "", digest{}
+	m.mu.Unlock()
+	if identity == nil {
+		return false
+	}
+	// Not under mu: Wipe waits for whoever uses the key.
+	identity.Wipe()
+	for _, k := range opened {
+		k.Wipe()
+	}
+	return true
+}
+
+// wipe drops everything, delivery keys too. The caller holds slow.
+func (m *member) wipe() {
+	m.drop()
+	m.mu.Lock()
+	delivery := m.delivery
+	m.delivery = nil
+	m.mu.Unlock()
+	for _, d := range delivery {
+		d.timer.Stop()
+		d.Key.Wipe()
+	}
+}
+
+// fail notes the last error of the user for Status, and logs it unless it is the same as before.
+func (m *member) fail(log *slog.Logger, err error) {
+	if m.note(err.Error()) {
+		log.Warn("user cannot be served as usual", "user", string(m.user), "error", err)
+	}
+}
+
+// note keeps the last error for Status and tells whether it is another one than before.
+func (m *member) note(reason string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	changed := m.lastErr != reason
+	m.lastErr = reason
+	return changed
+}
+
+// recognises tells whether an unlocked user gave this password before.
+func (m *member) recognises(check digest) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.identity != nil && slices.Contains(m.checks, check)
+}
+
+// remember keeps the check of a password that opened a slot.
+func (m *member) remember(check digest) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.identity == nil || slices.Contains(m.checks, check) {
+		return
+	}
+	if len(m.checks) == maxChecks {
+		m.checks = m.checks[1:]
+	}
+	m.checks = append(slices.Clip(m.checks), check)
+}

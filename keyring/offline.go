@@ -1,0 +1,190 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/internal/tmpfs"
+	"github.com/mailcryptfs/mailcryptfs/keyring/records"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+	"github.com/mailcryptfs/mailcryptfs/keyring/site"
+	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
+)
+
+// Offline opens keys of a store with no daemon, for verbs that only read: it writes nothing, neither to the store nor to
+// the keyring directory, and makes no delivery keys. Safe for concurrent use.
+type Offline struct {
+	site    *site.Keys
+	entries *tmpfs.Dir // nil without a keyring directory
+	records *records.Dir
+	derive  chan struct{} // one token: an offline verb has no hurry
+
+	mu      sync.Mutex
+	closed  bool
+	members map[account.User]*openedUser // guarded by mu
+}
+
+// openedUser is a user as far as Offline came with him; guarded by Offline.mu.
+type openedUser struct {
+	rec      *records.User
+	identity *slot.Identity // nil: locked
+	keys     map[secret.ID]*secret.Key
+}
+
+// OpenOffline opens the key records of a store, and the keyring directory unless dir is empty. It checks both as Open
+// does. The site's keys stay the caller's and must live longer.
+func OpenOffline(store, dir string, s *site.Keys) (*Offline, error) {
+	o := &Offline{site: s, derive: make(chan struct{}, 1), members: make(map[account.User]*openedUser)}
+	var err error
+	if o.records, err = records.Open(store, s.RecordMAC); err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		return o, nil
+	}
+	if o.entries, err = tmpfs.Open(dir); err != nil {
+		o.records.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// Users is Ring.Users.
+func (o *Offline) Users() ([]account.User, error) {
+	users, problems, err := o.records.Users()
+	slices.Sort(users)
+	return users, errors.Join(err, errors.Join(problems...))
+}
+
+// Warning returns what is wrong with a record that is used nevertheless (FORMAT.md K13), or why it cannot be used.
+func (o *Offline) Warning(u account.User) error {
+	loaded, err := o.records.Read(u)
+	if err != nil {
+		return notEnrolled(err)
+	}
+	return loaded.Warning
+}
+
+// UnlockByEntry opens the user by his entry in the keyring directory. Errors: secret.ErrLocked without an entry or a
+// directory, ErrStale, secret.ErrNotEnrolled, and what is wrong with entry or record.
+func (o *Offline) UnlockByEntry(u account.User) error {
+	if o.entries == nil {
+		return secret.ErrLocked
+	}
+	content, err := o.entries.Read(u.Escape())
+	if errors.Is(err, tmpfs.ErrNotFound) {
+		return secret.ErrLocked
+	}
+	if err != nil {
+		return err
+	}
+	defer secret.Wipe(content)
+	e, err := slot.ParseEntry(content)
+	if err != nil {
+		return err
+	}
+	defer e.Hash.Wipe()
+	return o.unlock(u, e)
+}
+
+// Unlock opens the user with a password, which is wiped. Errors: ErrWrongSecret, secret.ErrNotEnrolled, that of ctx, and
+// what is wrong with the record.
+func (o *Offline) Unlock(ctx context.Context, u account.User, password []byte) error {
+	defer secret.Wipe(password)
+	loaded, err := o.records.Read(u)
+	if err != nil {
+		return notEnrolled(err)
+	}
+	e, err := findEntry(ctx, o.derive, loaded.User, o.site, password)
+	if err != nil {
+		return err
+	}
+	defer e.Hash.Wipe()
+	return o.unlock(u, e)
+}
+
+func (o *Offline) unlock(u account.User, e slot.Entry) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	m, err := o.memberLocked(u)
+	if err != nil {
+		return err
+	}
+	identity, _, err := openEntry(m.rec, o.site, e)
+	if err != nil {
+		return err
+	}
+	if m.identity != nil {
+		m.identity.Wipe()
+	}
+	m.identity = identity
+	return nil
+}
+
+// OpeningKey is Ring.OpeningKey for users who were unlocked here.
+func (o *Offline) OpeningKey(u account.User, id secret.ID) (*secret.Key, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	m, err := o.memberLocked(u)
+	if err != nil {
+		return nil, err
+	}
+	if k := m.keys[id]; k != nil {
+		return k, nil
+	}
+	k, err := openKey(o.records, m.rec, m.identity, id)
+	if err != nil {
+		return nil, err
+	}
+	m.keys[id] = k
+	return k, nil
+}
+
+// Close wipes all keys.
+func (o *Offline) Close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.closed = true
+	for _, m := range o.members {
+		if m.identity != nil {
+			m.identity.Wipe()
+		}
+		for _, k := range m.keys {
+			k.Wipe()
+		}
+	}
+	o.records.Close()
+	if o.entries != nil {
+		_ = o.entries.Close()
+	}
+}
+
+func (o *Offline) memberLocked(u account.User) (*openedUser, error) {
+	if o.closed {
+		return nil, ErrClosed
+	}
+	if m := o.members[u]; m != nil {
+		return m, nil
+	}
+	loaded, err := o.records.Read(u)
+	if err != nil {
+		return nil, notEnrolled(err)
+	}
+	m := &openedUser{rec: loaded.User, keys: make(map[secret.ID]*secret.Key)}
+	o.members[u] = m
+	return m, nil
+}
+
+// notEnrolled says in terms of users what the records say in terms of files.
+func notEnrolled(err error) error {
+	if errors.Is(err, records.ErrNotFound) {
+		return secret.ErrNotEnrolled
+	}
+	return err
+}

@@ -1,0 +1,159 @@
+package keyring
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/internal/tmpfs"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
+)
+
+// Unlock unlocks the user with a password: it derives the hash, drops it into the keyring directory, and loads what the
+// hash opens. Of a user who is unlocked, a password that was given before is recognised without a derivation. The
+// password is wiped. Errors: ErrWrongSecret (the user stays as before), secret.ErrNotEnrolled, that of ctx while
+// waiting, secret.ErrMemory, and what is wrong with record or keyring directory.
+func (r *Ring) Unlock(ctx context.Context, u account.User, password []byte) error {
+	defer secret.Wipe(password)
+	m, err := r.member(u)
+	if err != nil {
+		return err
+	}
+	check, err := r.checkOf(m, password)
+	if err != nil {
+		return err
+	}
+	if r.recognises(m, check) {
+		return nil
+	}
+	select {
+	case m.login <- struct{}{}:
+		defer func() { <-m.login }()
+	case <-ctx.Done():
+		return fmt.Errorf("while waiting for another login of the user: %w", ctx.Err())
+	}
+	// The login that was waited for may have had the same password.
+	if r.recognises(m, check) {
+		return nil
+	}
+	err = r.unlock(ctx, m, password, check)
+	if errors.Is(err, ErrWrongSecret) {
+		m.note("a password opened no slot (changed behind our back?)")
+	}
+	return err
+}
+
+// unlock derives and loads. The caller holds login.
+func (r *Ring) unlock(ctx context.Context, m *member, password []byte, check digest) error {
+	m.slow.Lock()
+	err := r.refresh(m)
+	m.slow.Unlock()
+	if err != nil {
+		return err
+	}
+	e, err := findEntry(ctx, r.derive, m.record(), r.o.Site, password)
+	if err != nil {
+		return err
+	}
+	defer e.Hash.Wipe()
+	m.slow.Lock()
+	defer m.slow.Unlock()
+	// Derivation takes long, and a slot may be gone since.
+	if err := r.refresh(m); err != nil {
+		return err
+	}
+	if err := r.dropEntry(m, e); err != nil {
+		return err
+	}
+	m.remember(check)
+	return nil
+}
+
+// dropEntry writes the entry and loads it. The caller holds slow.
+func (r *Ring) dropEntry(m *member, e slot.Entry) error {
+	content, err := e.Encode()
+	if err != nil {
+		return err
+	}
+	defer secret.Wipe(content)
+	// First what opens, then the entry: one that opens nothing is never left behind by us.
+	identity, sl, err := openEntry(m.record(), r.o.Site, e)
+	if errors.Is(err, ErrStale) {
+		return ErrWrongSecret
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.entries.Check(); err != nil {
+		identity.Wipe()
+		return err
+	}
+	if err := r.entries.Write(m.name, content); err != nil {
+		identity.Wipe()
+		return err
+	}
+	entry, err := r.digest("entry", m.name, content)
+	if err != nil {
+		identity.Wipe()
+		return err
+	}
+	return r.adopt(m, identity, slotName(sl), entry)
+}
+
+// Lock removes the user's entry and wipes his keys. It returns secret.ErrLocked if there was neither entry nor key.
+// Delivery keys that were made while he was locked end with their epoch.
+func (r *Ring) Lock(u account.User) error {
+	removed := r.entries.Remove(u.Escape())
+	if removed != nil && !errors.Is(removed, tmpfs.ErrNotFound) {
+		return removed
+	}
+	if m := r.lookup(u); m != nil {
+		m.slow.Lock()
+		defer m.slow.Unlock()
+		// An unlock may have come between; the last word is ours.
+		if err := r.entries.Remove(u.Escape()); err != nil && !errors.Is(err, tmpfs.ErrNotFound) {
+			return err
+		}
+		if m.unlocked() {
+			r.lockMember(m, "told to")
+			return nil
+		}
+	}
+	if removed != nil {
+		return secret.ErrLocked
+	}
+	return nil
+}
+
+// recognises tells whether the password behind check opened a slot since the user was unlocked, and his entry is there:
+// its removal locks him even before we are told of it.
+func (r *Ring) recognises(m *member, check digest) bool {
+	return m.recognises(check) && r.entries.Has(m.name)
+}
+
+// checkOf returns what recognises the password. Without the process key nothing can be learned from it.
+func (r *Ring) checkOf(m *member, password []byte) (digest, error) {
+	return r.digest("password", m.name, password)
+}
+
+// digest is an HMAC under the random key of this process.
+func (r *Ring) digest(purpose, name string, b []byte) (digest, error) {
+	var d digest
+	err := r.process.Use(func(key []byte) error {
+		secret.Do(func() {
+			h := hmac.New(sha256.New, key)
+			h.Write([]byte(purpose + "\x00" + name + "\x00"))
+			h.Write(b)
+			h.Sum(d[:0])
+		})
+		return nil
+	})
+	if err != nil {
+		return digest{}, ErrClosed
+	}
+	return d, nil
+}
