@@ -29,6 +29,7 @@ type Config struct {
 	KDFTime        uint32        `toml:"kdf_time"`        // Argon2id passes of new password slots
 	KDFThreads     uint8         `toml:"kdf_threads"`     // Argon2id lanes of new password slots
 	MaxDerivations int           `toml:"max_derivations"` // Argon2id runs at one time
+	XAttrs         bool          `toml:"xattrs"`          // serve extended attributes
 	LockMemory     string        `toml:"lock_memory"`     // "require" or "warn"
 	Cluster        bool          `toml:"cluster"`         // the store is shared by several hosts
 	LogLevel       string        `toml:"log_level"`       // "debug", "info", "warn" or "error"
@@ -55,6 +56,7 @@ func Default() Config {
 		KDFTime:        3,
 		KDFThreads:     1,
 		MaxDerivations: 4,
+		XAttrs:         true,
 		LockMemory:     "require",
 		LogLevel:       "info",
 	}

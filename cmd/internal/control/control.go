@@ -35,9 +35,11 @@ type UserStatus struct {
 	User     string     `json:"user"`
 	Enrolled bool       `json:"enrolled"`
 	Unlocked bool       `json:"unlocked"`
-	Since    *time.Time `json:"since,omitempty"` // unlocked since
-	Slots    int        `json:"slots"`           // key slots
-	Note     string     `json:"note,omitempty"`  // why a user with a keyring entry is locked, or what needs mending
+	Since    *time.Time `json:"since,omitempty"`              // unlocked since
+	By       string     `json:"by,omitempty"`                 // what unlocked: a key slot, or the keyring entry of one
+	Keys     int        `json:"keys,omitempty"`               // content keys that are in memory
+	Until    *time.Time `json:"delivery_key_until,omitempty"` // a delivery key is in memory until then
+	Problem  string     `json:"problem,omitempty"`            // the last thing that went wrong, in one line
 }
 
 // DaemonStatus describes the daemon. Field names in JSON are stable.
@@ -49,9 +51,10 @@ type DaemonStatus struct {
 	View     string    `json:"view"`
 	Profile  string    `json:"profile"`
 	Delivery string    `json:"delivery"`
-	Users    int       `json:"users"`    // enrolled
-	Unlocked int       `json:"unlocked"` // of these
-	Counters any       `json:"counters,omitempty"`
+	Users    int       `json:"users"`              // enrolled
+	Unlocked int       `json:"unlocked"`           // of these
+	Problem  string    `json:"problem,omitempty"`  // why users could not be counted, or not all of them
+	Counters any       `json:"counters,omitempty"` // of the view, for people who look for a fault; not stable
 }
 
 // Code says what kind of failure an Error is.

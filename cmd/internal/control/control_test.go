@@ -57,7 +57,7 @@ func (r *recorder) Lock(ctx context.Context, user string) (bool, error) {
 }
 
 func (r *recorder) Status(ctx context.Context, user string) (UserStatus, error) {
-	return UserStatus{User: user, Enrolled: true, Slots: 2}, r.note(ctx, "status", user, nil)
+	return UserStatus{User: user, Enrolled: true, Keys: 2}, r.note(ctx, "status", user, nil)
 }
 
 func (r *recorder) Who(ctx context.Context) ([]UserStatus, error) {
@@ -115,7 +115,7 @@ func TestCalls(t *testing.T) {
 	if changed, err := c.Lock(ctx, "bob"); err != nil || changed {
 		t.Errorf("Lock(bob) = %v, %v", changed, err)
 	}
-	if st, err := c.Status(ctx, "alice"); err != nil || st.Slots != 2 || st.User != "alice" {
+	if st, err := c.Status(ctx, "alice"); err != nil || st.Keys != 2 || st.User != "alice" {
 		t.Errorf("Status = %+v, %v", st, err)
 	}
 	if users, err := c.Who(ctx); err != nil || len(users) != 1 || !users[0].Unlocked {

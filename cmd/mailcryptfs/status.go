@@ -1,0 +1,106 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
+)
+
+func newStatus(a *app) *cobra.Command {
+	var asJSON bool
+	var user string
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show the state of the daemon or of one user",
+		Long:  `Shows what the daemon serves and how many users are unlocked; with --user, the state of one user.`,
+		Example: `  mailcryptfs status
+  mailcryptfs status --user alice@example.org --json`,
+		Annotations: exits("64  wrong arguments", "67  the user is not enrolled", "69  no daemon answers", "77  not root",
+			"78  the configuration cannot work"),
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if c.Flags().Changed("user") {
+				return a.userStatus(c, user, asJSON)
+			}
+			return a.daemonStatus(c, asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	c.Flags().StringVar(&user, "user", "", "show this `user`")
+	return c
+}
+
+func (a *app) daemonStatus(c *cobra.Command, asJSON bool) error {
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	d, err := client.Daemon(c.Context())
+	if err != nil {
+		return explain("", err)
+	}
+	if asJSON {
+		return ui.JSON(a.out, d)
+	}
+	rows := [][]string{
+		{"process", strconv.Itoa(d.PID)},
+		{"since", since(&d.Started)},
+		{"store", d.Store},
+		{"view", d.View},
+		{"profile", d.Profile},
+		{"delivery", d.Delivery},
+		{"enrolled", strconv.Itoa(d.Users)},
+		{"unlocked", strconv.Itoa(d.Unlocked)},
+	}
+	if d.Problem != "" {
+		rows = append(rows, []string{"problem", d.Problem})
+	}
+	return ui.Table(a.out, []string{"DAEMON", "mailcryptfs " + d.Version}, rows)
+}
+
+// userStatus prints the state of a user; for one who is not enrolled it also fails, so that scripts need not parse.
+func (a *app) userStatus(c *cobra.Command, user string, asJSON bool) error {
+	if err := checkUser(user); err != nil {
+		return err
+	}
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	u, err := client.Status(c.Context(), user)
+	if err != nil {
+		return explain(user, err)
+	}
+	if asJSON {
+		err = ui.JSON(a.out, u)
+	} else {
+		err = ui.Table(a.out, []string{"USER", u.User}, userRows(u))
+	}
+	if err == nil && !u.Enrolled {
+		err = explain(user, &control.Error{Code: control.CodeNotEnrolled})
+	}
+	return err
+}
+
+func userRows(u control.UserStatus) [][]string {
+	var rows [][]string
+	switch {
+	case !u.Enrolled:
+		rows = append(rows, []string{"state", "not enrolled"})
+	case u.Unlocked:
+		rows = append(rows, []string{"state", "unlocked"}, []string{"since", since(u.Since)}, []string{"by", u.By})
+	default:
+		rows = append(rows, []string{"state", "locked"})
+	}
+	if u.Until != nil {
+		rows = append(rows, []string{"delivery key", "in memory until " + since(u.Until)})
+	}
+	if u.Problem != "" {
+		rows = append(rows, []string{"problem", u.Problem})
+	}
+	return rows
+}
