@@ -36,17 +36,36 @@ type open struct {
 // Opener opens the stored file and its content.
 type Opener func() (*backing.File, Content, error)
 
+// AcquireOpen is Acquire for a file whose content is open already; ok is false for
+// any other.
+func (n *Inode) AcquireOpen(c *Cache) (content Content, ok bool) {
+	n.open.mu.Lock()
+	defer n.open.mu.Unlock()
+	if n.open.content == nil || n.open.stale {
+		return nil, false
+	}
+	n.countLocked(c)
+	return n.open.content, true
+}
+
+func (n *Inode) countLocked(c *Cache) {
+	n.open.handles++
+	if n.open.cached {
+		c.remove(n)
+		n.open.cached = false
+	}
+}
+
 // Acquire returns the content of regular file n for a new handle, opening it if
-// need be, and counts the handle. Release gives it back.
+// need be, and counts the handle. Release gives it back. o is called with the
+// lock of n's descriptor held.
 func (n *Inode) Acquire(c *Cache, o Opener) (Content, error) {
 	n.open.mu.Lock()
 	defer n.open.mu.Unlock()
 	if err := n.ensureLocked(o); err != nil {
 		return nil, err
 	}
-	n.open.handles++
-	c.remove(n)
-	n.open.cached = false
+	n.countLocked(c)
 	return n.open.content, nil
 }
 
@@ -199,6 +218,20 @@ func (n *Inode) Dir(c *Cache, o func() (*backing.Dir, error)) (*backing.Dir, err
 		}
 	}
 	return d, nil
+}
+
+// Retire closes the descriptor of a file that is about to be replaced by another
+// with the same content; it returns false, and does nothing, while somebody has
+// the file open.
+func (n *Inode) Retire(c *Cache) bool {
+	n.open.mu.Lock()
+	defer n.open.mu.Unlock()
+	if n.open.handles > 0 {
+		return false
+	}
+	c.remove(n)
+	n.closeLocked()
+	return true
 }
 
 // evict closes an idle descriptor; the cache has forgotten n already.

@@ -28,6 +28,7 @@ const (
 	longPrefix  = "mc1+"
 	plainPrefix = "mc1~"
 	sideSuffix  = ".n"
+	tempPrefix  = "mc1!"
 )
 
 // Kind tells what a stored name stands for.
@@ -40,7 +41,7 @@ const (
 	PlainNamed              // only the content is encrypted
 	Damaged                 // looks encrypted, does not open (N9)
 	Unsupported             // of another format version (N9)
-	Hidden                  // side entry or key directory: not in the view
+	Hidden                  // side entry, temporary file or key directory: not in the view
 )
 
 // Sealed reports whether the content of a regular file of this kind is encrypted.
@@ -70,6 +71,19 @@ func New(keys *seal.Names, plain bool) *Codec { return &Codec{keys: keys, plain:
 
 var b64 = base64.RawURLEncoding.Strict()
 
+// decode undoes b64. It refuses what b64 would not have written: the library skips
+// line ends even when it is strict.
+func decode(s string) ([]byte, error) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, seal.ErrName
+	}
+	b, err := b64.DecodeString(s)
+	if err != nil {
+		return nil, seal.ErrName
+	}
+	return b, nil
+}
+
 // Check reports whether name can be a name of the view (N1).
 func Check(name string) error {
 	switch {
@@ -89,7 +103,7 @@ func reserved(name string, root bool) bool {
 }
 
 func marked(name string) bool {
-	return len(name) >= 4 && name[:2] == "mc" && name[2] >= '0' && name[2] <= '9' && strings.IndexByte("=+~", name[3]) >= 0
+	return len(name) >= 4 && name[:2] == "mc" && name[2] >= '0' && name[2] <= '9' && strings.IndexByte("=+~!", name[3]) >= 0
 }
 
 // CanBePlain reports whether a plain entry may have this name (N7).
@@ -164,6 +178,8 @@ func (c *Codec) Decode(stored string, root bool) (string, Stored) {
 	case stored[2] != '1':
 		s.Kind = Unsupported
 		return stored, s
+	case stored[3] == '!':
+		s.Kind = Hidden
 	case stored[3] == '~':
 		s.Kind = PlainNamed
 		if name := stored[len(plainPrefix):]; Check(name) == nil {
@@ -186,7 +202,7 @@ func (c *Codec) Decode(stored string, root bool) (string, Stored) {
 
 func (c *Codec) decodeLong(s Stored) (string, Stored) {
 	hash, side := strings.CutSuffix(s.Name[len(longPrefix):], sideSuffix)
-	if _, err := b64.DecodeString(hash); err != nil || len(hash) != longChars {
+	if _, err := decode(hash); err != nil || len(hash) != longChars {
 		s.Kind = Damaged
 		return s.Name, s
 	}
@@ -202,9 +218,9 @@ func (c *Codec) open(l seal.Label, encoded string) (string, error) {
 	if !strings.HasPrefix(encoded, encPrefix) {
 		return "", seal.ErrName
 	}
-	sealed, err := b64.DecodeString(encoded[len(encPrefix):])
+	sealed, err := decode(encoded[len(encPrefix):])
 	if err != nil {
-		return "", seal.ErrName
+		return "", err
 	}
 	return c.keys.Open(l, sealed)
 }
@@ -227,6 +243,16 @@ func (c *Codec) OpenSide(s Stored, content []byte) (string, error) {
 	}
 	return name, nil
 }
+
+// Temporary returns the stored name of a new temporary file (N12).
+func Temporary() string {
+	var b [16]byte
+	seal.Nonces(b[:])
+	return tempPrefix + b64.EncodeToString(b[:])
+}
+
+// IsTemporary reports whether a stored name is that of a temporary file (N12).
+func IsTemporary(stored string) bool { return strings.HasPrefix(stored, tempPrefix) }
 
 // Target returns the stored target of a symbolic link whose entry is s (N10).
 func (c *Codec) Target(s Stored, target string) string {
@@ -262,9 +288,9 @@ func (c *Codec) SealXAttr(name string) string {
 
 // OpenXAttr undoes SealXAttr. The error is seal.ErrName.
 func (c *Codec) OpenXAttr(stored string) (string, error) {
-	sealed, err := b64.DecodeString(stored)
+	sealed, err := decode(stored)
 	if err != nil {
-		return "", seal.ErrName
+		return "", err
 	}
 	return c.keys.Open(seal.XAttrLabel, sealed)
 }

@@ -19,34 +19,38 @@ import (
 // Open returns the content of regular file n for a new handle, which Release gives
 // back. The error wraps secret.ErrLocked while the key of the file is not at hand.
 func (t *Tree) Open(n *inode.Inode) (inode.Content, error) {
-	a, ok := t.Table.Alias(n)
-	if ok {
+	if a, ok := t.Table.Alias(n); ok {
 		t.noteOpened(n, a)
 	}
-	c, err := n.Acquire(t.Table.Cache, func() (*backing.File, inode.Content, error) { return t.openStored(n) })
+	if c, ok := n.AcquireOpen(t.Table.Cache); ok {
+		return c, nil
+	}
+	var c inode.Content
+	err := t.at(n, func(d *backing.Dir, a inode.Alias) (err error) {
+		c, err = n.Acquire(t.Table.Cache, func() (*backing.File, inode.Content, error) { return t.openStored(n, d, a) })
+		return err
+	})
 	return c, t.Alert(n, err)
 }
 
-// openStored opens the stored file of n and its content.
-func (t *Tree) openStored(n *inode.Inode) (*backing.File, inode.Content, error) {
-	var f *backing.File
-	var c inode.Content
-	err := t.at(n, func(d *backing.Dir, a inode.Alias) (err error) {
-		if a.Stored.Kind.Broken() {
-			return errBroken
-		}
-		if f, err = d.Open(a.Stored.Name, unix.O_RDWR); errors.Is(err, unix.EROFS) || errors.Is(err, unix.EPERM) {
-			f, err = d.Open(a.Stored.Name, unix.O_RDONLY) // the store is read-only, or the file immutable
-		}
-		if err != nil {
-			return err
-		}
-		if c, err = t.contentOf(n, f, a); err != nil {
-			_ = f.Close()
-		}
-		return err
-	})
-	return f, c, err
+// openStored opens the stored file of n, which is entry a of d, and its content.
+func (t *Tree) openStored(n *inode.Inode, d *backing.Dir, a inode.Alias) (*backing.File, inode.Content, error) {
+	if a.Stored.Kind.Broken() {
+		return nil, nil, errBroken
+	}
+	f, err := d.Open(a.Stored.Name, unix.O_RDWR)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EPERM) {
+		f, err = d.Open(a.Stored.Name, unix.O_RDONLY) // the store is read-only, or the file immutable
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := t.contentOf(n, f, a)
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return f, c, nil
 }
 
 func (t *Tree) contentOf(n *inode.Inode, f *backing.File, a inode.Alias) (inode.Content, error) {

@@ -102,7 +102,7 @@ func (t *Tree) openPinned(d *backing.Dir, s names.Stored, st *backing.Stat, n *i
 // that it does not come to light when s goes.
 func (t *Tree) removeShadowed(p *inode.Inode, d *backing.Dir, name string, s names.Stored) {
 	t.Codec.Candidates(name, p == t.Table.Root, func(other names.Stored) bool {
-		if other.Name != s.Name && !other.Kind.Broken() {
+		if other.Name != s.Name && !other.Kind.Broken() && s.Kind == names.Encrypted {
 			if err := d.Unlink(other.Name); err == nil {
 				t.Log.Info("removed the leftover of a conversion", "store", other.Name)
 			}

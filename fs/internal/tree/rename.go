@@ -164,6 +164,7 @@ func (t *Tree) move(src, dst *place) error {
 	if src.s.Long && (src.s.Name != s.Name || src.dir != dst.dir) {
 		_ = src.d.Unlink(src.s.Side())
 	}
+	t.removeShadowed(src.dir, src.d, src.name, src.s)
 	t.moved(src, dst, s)
 	return nil
 }
