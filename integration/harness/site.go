@@ -126,12 +126,15 @@ func (s *Site) TryServe(t testing.TB) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }()
 	if err := s.spawn(t, notify); err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan error, 1)
+	exited, ready := s.exited, make(chan error, 1)
 	go func() { ready <- waitReady(conn) }()
+	go func() { // the daemon says more later, for instance that it stops
+		<-exited
+		_ = conn.Close()
+	}()
 	select {
 	case err := <-ready:
 		return err
@@ -183,9 +186,10 @@ func (s *Site) spawn(t testing.TB, notify string) error {
 // PID is the daemon's process id.
 func (s *Site) PID() int { return s.cmd.Process.Pid }
 
-// Kill ends the daemon with SIGKILL; the dead mount stays.
+// Kill ends the daemon with SIGKILL; the dead mount stays, and the next daemon may warn that it found one.
 func (s *Site) Kill(t testing.TB) {
 	t.Helper()
+	s.Announce("detached a view that a dead daemon had left")
 	if err := s.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

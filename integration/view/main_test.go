@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vmail is the uid and gid that owns all mail in these tests.
-const vmail = 5000
+// vmail is the uid and gid that owns all mail in these tests: Debian's user mail, since maildrop wants a user with a name.
+const vmail = 8
 
 func TestMain(m *testing.M) {
 	os.Exit(harness.Main(m, harness.Procs{

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -113,7 +112,7 @@ func TestLongLoop(t *testing.T) {
 	if fdsAfter > fds+20 {
 		t.Errorf("descriptors grew from %d to %d", fds, fdsAfter)
 	}
-	if left, err := filepath.Glob(s.Store + "/*/*/*"); err != nil || len(left) != 0 {
-		t.Errorf("left in the store: %q, %v", left, err)
+	if left := storeFiles(t, s); len(left) != 0 {
+		t.Errorf("%d files are left in the store", len(left))
 	}
 }
