@@ -133,7 +133,7 @@ func (b *bench) count(p pattern.Pattern, series []report.Series) error {
 		if at < 0 || !t.IsFUSE() {
 			continue
 		}
-		batch := b.batch(p, t, 1, min(max(p.MinOps, most), p.MaxOps), 1)
+		batch := b.batch(p, t, 1, min(series[at].Samples[0].Ops, most), 1)
 		var counts map[string]int
 		var err error
 		batch.Around = func() func() {

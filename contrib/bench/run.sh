@@ -77,6 +77,7 @@ inside() { # in the namespaces
 	fi
 	losetup --detach "$device" # when it is unmounted
 	mkdir "$work/disk/stores"
+	mount -t tmpfs -o mode=0700 tmpfs "$work/run" # also because a guarded mount point could not be removed
 	"$work/bin/bench" -lower "$work/disk/stores" -work "$work/run" -bin "$work/bin" -out "$out" \
 		-command "$command" -revision "$revision" \
 		-about "ext4, journaled, in a file of $size MiB on $(findmnt -no FSTYPE -T "$work"), loop device with direct I/O" "$@"
@@ -105,6 +106,8 @@ done
 
 work=$(mktemp -d "${IMAGE_DIR:-/var/tmp}/mailcryptfs-bench.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 mkdir -p "$work"/{bin,disk,run} "$out"
 command="contrib/bench/run.sh ${args[*]-}"
 revision=$(git -C "$here" describe --always --dirty 2>/dev/null || echo unknown)
@@ -112,5 +115,6 @@ install_packages
 build
 make_image
 export work out size command revision
-unshare --mount --pid --fork --kill-child --mount-proc "$0" --inside "${args[@]}"
+# Should this shell die of whatever signal, unshare dies with it, and with unshare all that is inside.
+setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc "$0" --inside "${args[@]}"
 echo "results are in $out: results.md, results.json, ratios.svg"

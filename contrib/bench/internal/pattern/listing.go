@@ -27,7 +27,7 @@ func listings(entries int) []Pattern {
 	return []Pattern{
 		{
 			Name: "readdir-warm", Doc: "list the names of " + n + ", listed before",
-			MinOps: 2, MaxOps: 100, Workers: workers, WarmOps: 2, Goals: map[int]float64{1: 2}, Start: start(nil),
+			MinOps: 1, MaxOps: 100, Workers: workers, WarmOps: 1, Goals: map[int]float64{1: 2}, Start: start(nil),
 		},
 		{
 			Name: "readdir-cold", Doc: "list the names of " + n + ", nothing cached",

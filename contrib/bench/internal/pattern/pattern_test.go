@@ -17,9 +17,11 @@ var few = Settings{Entries: 40, Sequential: 4 * chunk}
 // the pattern works. n is the number of operations.
 func inspections() map[string]func(t *testing.T, dir string, n int) {
 	return map[string]func(t *testing.T, dir string, n int){
-		"deliver-fsync":    delivered,
-		"deliver":          delivered,
-		"read-warm":        func(t *testing.T, dir string, _ int) { wantMessages(t, dir+"/.Warm/cur", warmMessages, messageSize, ":2,") },
+		"deliver-fsync": delivered,
+		"deliver":       delivered,
+		"read-warm": func(t *testing.T, dir string, _ int) {
+			wantMessages(t, dir+"/.Warm/cur", warmMessages, messageSize, ":2,")
+		},
 		"read-cold":        func(t *testing.T, dir string, n int) { wantMessages(t, dir+"/.Cold/cur", n, messageSize, ":2,") },
 		"mmap-read":        func(t *testing.T, dir string, _ int) { wantFile(t, dir+"/dovecot.index.log", logSize) },
 		"append-fdatasync": appended("dovecot.index.log"),
@@ -39,8 +41,10 @@ func inspections() map[string]func(t *testing.T, dir string, n int) {
 				}
 			}
 		},
-		"unlink":    func(t *testing.T, dir string, _ int) { wantNames(t, dir+"/.Trash/cur", "", 0) },
-		"stat-hit":  func(t *testing.T, dir string, _ int) { wantMessages(t, dir+"/.Warm/cur", warmMessages, messageSize, ":2,") },
+		"unlink": func(t *testing.T, dir string, _ int) { wantNames(t, dir+"/.Trash/cur", "", 0) },
+		"stat-hit": func(t *testing.T, dir string, _ int) {
+			wantMessages(t, dir+"/.Warm/cur", warmMessages, messageSize, ":2,")
+		},
 		"stat-miss": func(t *testing.T, dir string, _ int) { wantNames(t, dir+"/cur", "", 0) },
 		"rewrite": func(t *testing.T, dir string, _ int) {
 			wantFile(t, dir+"/dovecot.index", indexSize)
