@@ -206,19 +206,25 @@ func (d *Dir) Resolve(escaped string) (account.User, error) {
 		return "", err
 	}
 	defer dir.Close()
+	err = ErrNotFound
 	for _, name := range []string{recordName, previousName} {
 		b, readErr := readAt(dir, name, maxUserSize)
+		if errors.Is(readErr, os.ErrNotExist) {
+			continue
+		}
 		if readErr != nil {
 			err = readErr
 			continue
 		}
-		var rec *User
-		if rec, err = ParseUser(b, d.mac); err == nil && rec.User.Escape() == escaped {
+		rec, parseErr := ParseUser(b, d.mac)
+		switch {
+		case parseErr != nil:
+			err = parseErr
+		case rec.User.Escape() != escaped:
+			err = corrupt("it is the record of user %q", rec.User)
+		default:
 			return rec.User, nil
 		}
-	}
-	if err == nil {
-		err = corrupt("the record is another user's")
 	}
 	return "", fmt.Errorf("%s: %w", escaped, err)
 }

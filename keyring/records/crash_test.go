@@ -1,0 +1,155 @@
+package records
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// recorded runs f and returns the steps of its writes.
+func recorded(t *testing.T, d *Dir, f func() error) []string {
+	t.Helper()
+	var steps []string
+	d.trace = func(step, name string) error {
+		steps = append(steps, step+" "+name)
+		return nil
+	}
+	defer func() { d.trace = nil }()
+	must(t, f())
+	return steps
+}
+
+// TestOrderOfSteps pins the order on which K11 and K13 rest.
+func TestOrderOfSteps(t *testing.T) {
+	t.Parallel()
+	keys := siteKeys(t)
+	d := newDir(t, keys)
+	replace := func(name string) []string {
+		temp := "." + name + ".tmp"
+		return []string{"create " + temp, "write " + temp, "sync " + temp, "rename " + name, "sync directory " + name}
+	}
+	mkdir := func(name string) []string { return []string{"mkdir " + name, "sync directory " + name} }
+
+	got := recorded(t, d, func() error { create(t, d, goodUser(t, keys)); return nil })
+	if want := slices.Concat(mkdir(alice.Escape()), replace(recordName)); !slices.Equal(got, want) {
+		t.Errorf("create:\n%q\n%q", got, want)
+	}
+	got = recorded(t, d, func() error { return changeLabel(d, alice, "x") })
+	if want := slices.Concat(replace(previousName), replace(recordName)); !slices.Equal(got, want) {
+		t.Errorf("update:\n%q\n%q", got, want)
+	}
+	rec, err := ParseDelivery(loadVector(t, filepath.Join(vectorDir, "delivery-good")).record, keys.RecordMAC)
+	must(t, err)
+	got = recorded(t, d, func() error { return addDelivery(d, rec) })
+	if want := slices.Concat(mkdir(deliveryName), replace(rec.ID.String()+".toml")); !slices.Equal(got, want) {
+		t.Errorf("delivery:\n%q\n%q", got, want)
+	}
+}
+
+func addDelivery(d *Dir, rec *Delivery) error {
+	h, err := d.Lock(rec.User, false)
+	if err != nil {
+		return err
+	}
+	defer h.Release()
+	return h.AddDelivery(rec)
+}
+
+// TestFailAtEveryStep lets the n-th step of each operation fail, for every n: what was readable before is readable
+// still, or the new is, and trying again works.
+func TestFailAtEveryStep(t *testing.T) {
+	t.Parallel()
+	keys := siteKeys(t)
+	boom := errors.New("boom")
+	delivery, err := ParseDelivery(loadVector(t, filepath.Join(vectorDir, "delivery-good")).record, keys.RecordMAC)
+	must(t, err)
+	createUser := func(d *Dir) error {
+		h, err := d.Lock(alice, true)
+		if err != nil {
+			return err
+		}
+		defer h.Release()
+		err = h.Create(goodUser(t, keys))
+		if errors.Is(err, ErrExists) {
+			return nil // the failure came after the rename
+		}
+		return err
+	}
+	operations := map[string]struct {
+		prepare, run func(d *Dir) error
+		check        func(t *testing.T, d *Dir)
+	}{
+		"create": {
+			prepare: func(*Dir) error { return nil }, run: createUser,
+			check: func(t *testing.T, d *Dir) {
+				got, err := d.Read(alice)
+				if !errors.Is(err, ErrNotFound) && (err != nil || got.Warning != nil) {
+					t.Errorf("%v, %v", got.Warning, err)
+				}
+			},
+		},
+		"update": {
+			prepare: func(d *Dir) error {
+				if err := createUser(d); err != nil {
+					return err
+				}
+				return changeLabel(d, alice, "before")
+			},
+			run: func(d *Dir) error { return changeLabel(d, alice, "after") },
+			check: func(t *testing.T, d *Dir) {
+				got, err := d.Read(alice)
+				if err != nil || got.Warning != nil {
+					t.Fatalf("%v, %v", got.Warning, err)
+				}
+				if l := got.Slots[0].Label; l != "before" && l != "after" {
+					t.Errorf("label %q", l)
+				}
+			},
+		},
+		"delivery": {
+			prepare: createUser,
+			run:     func(d *Dir) error { return addDelivery(d, delivery) },
+			check: func(t *testing.T, d *Dir) {
+				if _, err := d.Delivery(alice, delivery.ID); err != nil && !errors.Is(err, ErrNotFound) {
+					t.Error(err)
+				}
+			},
+		},
+	}
+	for name, op := range operations {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for n := 0; ; n++ {
+				d := newDir(t, keys)
+				must(t, op.prepare(d))
+				left := n
+				d.trace = func(string, string) error {
+					if left--; left < 0 {
+						return boom
+					}
+					return nil
+				}
+				err := op.run(d)
+				d.trace = nil
+				if err == nil {
+					if n < 7 {
+						t.Fatalf("only %d steps were tried", n)
+					}
+					return
+				}
+				if !errors.Is(err, boom) {
+					t.Fatalf("step %d: %v", n, err)
+				}
+				op.check(t, d)
+				must(t, op.run(d))
+				op.check(t, d)
+				for name := range snapshot(t, d, alice) {
+					if name != recordName && name != previousName {
+						t.Errorf("step %d left %s behind", n, name)
+					}
+				}
+			}
+		})
+	}
+}
