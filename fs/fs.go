@@ -5,7 +5,7 @@
 //	names     names of entries                route    whose path, which class
 //	backing   system calls on the store       content  plaintext view of one file
 //	inode     table of inodes, descriptors    tree     the view as a tree
-//	node      FUSE requests and replies
+//	node      FUSE requests and replies       worker   converting in the background
 package fs
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/node"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/seal"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/tree"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/worker"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/site"
 )
@@ -37,6 +38,7 @@ type Options struct {
 	Site    *site.Keys
 	Keys    KeySource
 	Log     *slog.Logger
+	Worker  WorkerLimits
 	XAttrs  bool // serve extended attributes: costs a request before many writes
 	Cluster bool // other hosts change the store too
 }
@@ -46,6 +48,7 @@ type View struct {
 	tree   *tree.Tree
 	node   *node.FS
 	server *fuse.Server
+	worker *worker.Worker
 	mount  string
 }
 
@@ -56,7 +59,7 @@ func Mount(o Options) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{tree: t, node: node.New(t, o.Log, o.Cluster), mount: o.View}
+	v := &View{tree: t, node: node.New(t, o.Log, o.Cluster), worker: worker.New(t, o.Log, o.Worker), mount: o.View}
 	if v.server, err = v.node.Mount(o.View, o.Store, o.XAttrs); err != nil {
 		return nil, err
 	}

@@ -61,6 +61,7 @@ type Inode struct {
 	children int // aliases of other inodes whose Parent this is
 	aliases  []Alias
 	detached bool // no longer found by its lower identity
+	moved    bool // its view number may be the lower number of another file
 }
 
 // routed is the cached place of a directory in the policy, valid for one

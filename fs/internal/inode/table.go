@@ -212,6 +212,33 @@ func (t *Table) Same(n *Inode, st *backing.Stat) bool {
 	return n.id.Same(st)
 }
 
+// Rebind makes n the lower inode with state st under the name a, which replaced the
+// one it was: a conversion. n keeps its node id and view number.
+func (t *Table) Rebind(n *Inode, st *backing.Stat, a Alias) {
+	t.mu.Lock()
+	defer t.unlock()
+	if !n.id.Same(st) {
+		if !n.detached {
+			delete(t.byKey, n.id.Key())
+		}
+		if other := t.byKey[st.Key()]; other != nil && other != n {
+			t.detachLocked(other)
+		}
+		if !n.moved {
+			n.moved = true
+			t.inos[n.Ino]++ // a new file may get the old lower number
+		}
+		n.detached = false
+		t.byKey[st.Key()] = n
+	}
+	n.id, n.sealed = *st, a.Stored.Kind.Sealed()
+	for i := range n.aliases {
+		if n.aliases[i].Parent == a.Parent && n.aliases[i].Name == a.Name {
+			n.aliases[i].Stored = a.Stored
+		}
+	}
+}
+
 // Forget takes back count lookups of the inode with node id id.
 func (t *Table) Forget(id, count uint64) {
 	t.mu.Lock()
@@ -260,7 +287,10 @@ func (t *Table) detachLocked(n *Inode) {
 	}
 	n.detached = true
 	delete(t.byKey, n.id.Key())
-	t.inos[n.Ino]++
+	if !n.moved {
+		n.moved = true
+		t.inos[n.Ino]++
+	}
 }
 
 // reapLocked removes n when nobody refers to it any more.
@@ -269,11 +299,12 @@ func (t *Table) reapLocked(n *Inode) {
 		return
 	}
 	delete(t.byID, n.ID)
-	if n.detached {
+	if n.moved {
 		if t.inos[n.Ino]--; t.inos[n.Ino] == 0 {
 			delete(t.inos, n.Ino)
 		}
-	} else {
+	}
+	if !n.detached {
 		delete(t.byKey, n.id.Key())
 	}
 	t.dropAliasesLocked(n)

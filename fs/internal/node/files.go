@@ -89,7 +89,7 @@ func (fs *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRes
 		return nil, fuse.EBADF
 	}
 	got, err := c.ReadAt(buf, int64(in.Offset))
-	if err != nil && got == 0 {
+	if err != nil { // never a short reply: the kernel would take it for the end of the file
 		return nil, status(fs.tree.Alert(n, err))
 	}
 	return fuse.ReadResultData(buf[:got]), fuse.OK

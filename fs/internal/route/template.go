@@ -79,3 +79,33 @@ func (c component) match(name string, v *variables) bool {
 	}
 	return true
 }
+
+// PathOf returns the components of the directory of user u below the root of the
+// view; ok is false for a user that the template cannot name.
+func (p *Policy) PathOf(u account.User) (components []string, ok bool) {
+	name, domain, _ := cutLast(string(u), '@')
+	for _, c := range p.template {
+		value := ""
+		switch c.variable {
+		case 'u':
+			value = string(u)
+		case 'n':
+			value = name
+		case 'd':
+			value = domain
+		}
+		components = append(components, c.before+value+c.after)
+	}
+	d := p.Root()
+	for _, c := range components {
+		d = d.Child(c)
+	}
+	return components, d.User() == u
+}
+
+func cutLast(s string, sep byte) (before, after string, found bool) {
+	if i := strings.LastIndexByte(s, sep); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}

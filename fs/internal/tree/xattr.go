@@ -112,7 +112,7 @@ func (t *Tree) ListXAttr(n *inode.Inode) ([]byte, error) {
 		if err != nil {
 			return err
 		}
-		for _, low := range strings.Split(string(list), "\x00") {
+		for _, low := range splitAttrs(list) {
 			if name, ok := t.viewAttr(low, sealed); ok {
 				out.WriteString(name)
 				out.WriteByte(0)
@@ -133,4 +133,34 @@ func (t *Tree) viewAttr(low string, sealed bool) (string, bool) {
 	}
 	name, err := t.Codec.OpenXAttr(hidden)
 	return userSpace + name, err == nil
+}
+
+func splitAttrs(list []byte) []string {
+	return strings.FieldsFunc(string(list), func(r rune) bool { return r == 0 })
+}
+
+// copyXAttr copies one attribute of a stored file to its converted one.
+func (t *Tree) copyXAttr(from, to int, low string, sealed, seal bool) error {
+	name, ok := t.viewAttr(low, sealed)
+	if !ok {
+		return nil // not one of the view
+	}
+	value, err := backing.GetXAttr(from, low)
+	if err != nil {
+		return err
+	}
+	short := strings.TrimPrefix(name, userSpace)
+	if sealed {
+		if value, err = t.XAttrs.Open(short, value); err != nil {
+			return err
+		}
+	}
+	if seal {
+		value = t.XAttrs.Seal(short, value)
+	}
+	low, err = t.attrName(name, seal)
+	if err != nil {
+		return err
+	}
+	return backing.SetXAttr(to, low, value, 0)
 }

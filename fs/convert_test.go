@@ -1,0 +1,175 @@
+package fs_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	mcfs "github.com/mailcryptfs/mailcryptfs/fs"
+)
+
+// shape is what the view must not change in a conversion.
+type shape struct {
+	size  int64
+	mode  fs.FileMode
+	mtime time.Time
+	ino   uint64
+	nlink uint64
+	uid   uint32
+	data  string
+}
+
+func shapes(t *testing.T, root string) map[string]shape {
+	t.Helper()
+	out := map[string]shape{}
+	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		st := fi.Sys().(*syscall.Stat_t)
+		s := shape{mode: fi.Mode(), mtime: fi.ModTime(), ino: st.Ino, uid: st.Uid}
+		if fi.Mode().IsRegular() {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			s.data, s.size, s.nlink = string(b), fi.Size(), uint64(st.Nlink)
+		}
+		out[strings.TrimPrefix(path, root)] = s
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// grep returns the files below root whose name or content has the marker.
+func grep(t *testing.T, root, marker string) (found []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if strings.Contains(d.Name(), marker) {
+			found = append(found, path)
+		}
+		if d.Type().IsRegular() {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if bytes.Contains(b, []byte(marker)) {
+				found = append(found, path)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestConvert takes over a plain maildir in place and gives it back, with files
+// open, and compares what the view shows.
+func TestConvert(t *testing.T) {
+	const marker = "MARKER"
+	m := mountView(t)
+	root := filepath.Join(m.store, "alice")
+	for _, dir := range []string{"cur", "new", "tmp", "." + marker + "/cur"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := time.Unix(1234567890, 123456789)
+	for name, size := range map[string]int{"cur/a" + marker + ":2,S": 5000, "new/empty": 0, "cur/page": 4096, "dovecot-uidlist": 300, "." + marker + "/cur/x": 100000} {
+		p := filepath.Join(root, name)
+		if err := os.WriteFile(p, bytes.Repeat([]byte(marker+"\n"), size/7+1)[:size], 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Chown(p, 1234, 99), os.Chtimes(p, old, old)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(filepath.Join(root, "cur/page"), filepath.Join(root, "."+marker+"/cur/copy")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(marker, filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(root, "cur"), old, old); err != nil {
+		t.Fatal(err)
+	}
+
+	view := filepath.Join(m.view, "alice")
+	want := shapes(t, view)
+	hold, err := os.Open(filepath.Join(view, "cur")) // keeps the inodes known
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Close()
+	busy, err := os.Open(filepath.Join(view, "dovecot-uidlist"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+
+	r, err := m.Encrypt(t.Context(), "alice", false, nil)
+	if err != nil || r.Busy != 1 || r.Failed != 0 || r.Done != r.Left-1 {
+		t.Fatalf("encrypt with an open file: %+v, %v", r, err)
+	}
+	busy.Close()
+	again := func(run func() (mcfs.Report, error)) mcfs.Report {
+		t.Helper()
+		for {
+			r, err := run()
+			if err != nil || r.Failed != 0 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if r.Complete() {
+				return r
+			}
+		}
+	}
+	again(func() (mcfs.Report, error) { return m.Encrypt(t.Context(), "alice", false, nil) })
+	same(t, "after encrypting", shapes(t, view), want)
+	if left := grep(t, m.store, marker); len(left) > 0 {
+		t.Errorf("in clear after encrypting: %q", left)
+	}
+	if r := again(func() (mcfs.Report, error) { return m.Encrypt(t.Context(), "alice", true, nil) }); r.Left != 0 {
+		t.Errorf("a second pass finds %+v", r)
+	}
+
+	again(func() (mcfs.Report, error) { return m.Decrypt(t.Context(), "alice", false, nil) })
+	same(t, "after decrypting", shapes(t, view), want)
+	for path, s := range want {
+		b, err := os.ReadFile(filepath.Join(root, path))
+		if s.mode.IsRegular() && (err != nil || string(b) != s.data) {
+			t.Errorf("%s is not a plain file again: %v", path, err)
+		}
+	}
+}
+
+func same(t *testing.T, when string, got, want map[string]shape) {
+	t.Helper()
+	for path, w := range want {
+		if g := got[path]; g != w {
+			g.data, w.data = "", ""
+			t.Errorf("%s, %s is %+v, was %+v", when, path, g, w)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%s there are %d entries, were %d", when, len(got), len(want))
+	}
+}

@@ -1,0 +1,399 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/content"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
+)
+
+// ErrBusy says that an entry could not be converted because somebody has it open
+// or changed it meanwhile; another try may succeed.
+var ErrBusy = errors.New("entry is in use")
+
+// Goal is what a conversion makes of entries.
+type Goal uint8
+
+const (
+	// Encrypt seals content under the key that new content of the same file would
+	// get, and names under the site's key.
+	Encrypt Goal = iota
+	// Decrypt makes plain entries.
+	Decrypt
+)
+
+// Name is one name of a file: an entry of a directory of the view.
+type Name struct {
+	Dir  *inode.Inode
+	Name string
+}
+
+// Needs reports whether the entry name of p has to be converted for goal g, and its
+// stored size. The error wraps secret.ErrLocked when the content cannot be read.
+func (t *Tree) Needs(p *inode.Inode, name string, g Goal) (bool, backing.Stat, error) {
+	d, err := t.dirFor(p, name)
+	if err != nil {
+		return false, backing.Stat{}, err
+	}
+	defer d.Release()
+	p.NS.RLock()
+	defer p.NS.RUnlock()
+	s, st, err := t.find(p, d, name)
+	if err != nil {
+		return false, st, err
+	}
+	need, err := t.needs(p, d, name, s, &st, g)
+	return need, st, err
+}
+
+func (t *Tree) needs(p *inode.Inode, d *backing.Dir, name string, s names.Stored, st *backing.Stat, g Goal) (bool, error) {
+	if s.Kind.Broken() {
+		return false, errBroken
+	}
+	to, ok := t.goalName(p, name, st.Type(), g)
+	if !ok {
+		return false, nil // a name that no plain entry may have
+	}
+	if to.Kind != s.Kind {
+		return true, nil
+	}
+	if st.Type() != unix.S_IFREG || g == Decrypt || st.Size == 0 {
+		return false, nil
+	}
+	f, err := d.Open(s.Name, unix.O_RDONLY|unix.O_NOATIME)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	shape, err := content.Probe(f, st.Size)
+	if err != nil || shape.Plain == 0 {
+		return false, err
+	}
+	return t.keysFor(p, name).outdated(shape.Header.KeyID), nil
+}
+
+// outdated reports whether content under the key id should be sealed under another
+// one: site keys in a user's private file, a user's key in a file of the site. What
+// is sealed under a delivery key stays: only the user's identity opens it.
+func (k fileKeys) outdated(id [16]byte) bool {
+	isSite := id == k.t.Site.Meta.ID || id == k.t.Site.Delivery.ID
+	want, err := k.sealing()
+	switch {
+	case err != nil || id == want.ID:
+		return false
+	case want.ID == k.t.Site.Delivery.ID:
+		return false // nobody's key is better until the user is enrolled and unlocked
+	case want.ID == k.t.Site.Meta.ID:
+		return true
+	}
+	return isSite && k.t.Keys.Holds(k.user)
+}
+
+// goalName returns the stored name that entry name gets by goal g.
+func (t *Tree) goalName(p *inode.Inode, name string, typ uint32, g Goal) (names.Stored, bool) {
+	root := p == t.Table.Root
+	if g == Decrypt {
+		return names.Stored{Name: name}, t.Codec.CanBePlain(name, root)
+	}
+	return t.Codec.Create(name, typ == unix.S_IFREG, root), true
+}
+
+// Convert converts one entry, which all has to list every name of if it is a file
+// with several links. The view shows the same before and after: size, times of file
+// and directory, mode, owner, links, inode number. A crash at any point leaves at
+// least one valid copy, and the view shows one. It returns the bytes that were
+// written; errors are ErrBusy, secret.ErrLocked and those of the store.
+func (t *Tree) Convert(all []Name, g Goal) (int64, error) {
+	c := conversion{t: t, goal: g}
+	defer c.close()
+	for _, n := range all {
+		if err := c.add(n); err != nil {
+			return 0, err
+		}
+	}
+	first := &c.places[0]
+	if first.st.Type() != unix.S_IFREG && first.st.Type() != unix.S_IFLNK {
+		return 0, c.commit("")
+	}
+	if first.st.Nlink != uint32(len(all)) {
+		return 0, fmt.Errorf("%w: it has %d links, of which %d are known", ErrBusy, first.st.Nlink, len(all))
+	}
+	temp := names.Temporary()
+	size, err := c.copy(temp)
+	if err == nil {
+		err = c.commit(temp)
+	}
+	if err != nil {
+		_ = quietly(first, func() error { return first.d.Unlink(temp) })
+		return 0, err
+	}
+	return size, nil
+}
+
+// quietly changes the stored directory of p, as f does, in a way that the view does
+// not show: its modification time stays.
+func quietly(p *place, f func() error) error {
+	p.dir.NS.Lock()
+	defer p.dir.NS.Unlock()
+	return quietlyLocked(p, f)
+}
+
+func quietlyLocked(p *place, f func() error) error {
+	before, err := p.d.StatSelf()
+	if err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	times := timesOf(&before)
+	times[0].Nsec = unix.UTIME_OMIT
+	return p.d.Utimes(".", times)
+}
+
+// conversion is one call of Convert.
+type conversion struct {
+	t      *Tree
+	goal   Goal
+	places []place
+	to     []names.Stored
+}
+
+func (c *conversion) close() {
+	for i := range c.places {
+		c.places[i].d.Release()
+	}
+}
+
+// add finds one name of the entry.
+func (c *conversion) add(n Name) error {
+	d, err := c.t.dirFor(n.Dir, n.Name)
+	if err != nil {
+		return err
+	}
+	p := place{dir: n.Dir, d: d, name: n.Name}
+	c.places = append(c.places, p)
+	n.Dir.NS.RLock()
+	defer n.Dir.NS.RUnlock()
+	q := &c.places[len(c.places)-1]
+	if q.s, q.st, err = c.t.find(n.Dir, d, n.Name); err != nil {
+		return err
+	}
+	to, ok := c.t.goalName(n.Dir, n.Name, q.st.Type(), c.goal)
+	if !ok {
+		return fmt.Errorf("%w: its name cannot be plain", unix.EINVAL)
+	}
+	if q.s.Kind.Broken() {
+		return errBroken
+	}
+	c.to = append(c.to, to)
+	return nil
+}
+
+// copy makes the converted file under the temporary name, durable.
+func (c *conversion) copy(temp string) (int64, error) {
+	p := &c.places[0]
+	if p.st.Type() == unix.S_IFLNK {
+		return 0, c.copyLink(temp)
+	}
+	low, err := p.d.Open(p.s.Name, unix.O_RDONLY|unix.O_NOATIME)
+	if err != nil {
+		return 0, err
+	}
+	defer low.Close()
+	from, err := c.t.reader(low, p)
+	if err != nil {
+		return 0, err
+	}
+	var f *backing.File
+	err = quietly(p, func() (err error) {
+		f, err = p.d.Create(temp, 0o600, backing.Owner{})
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	to, err := c.t.newContent(f, c.to[0], c.t.keysFor(p.dir, p.name))
+	if err != nil {
+		return 0, err
+	}
+	size, err := io.Copy(io.NewOffsetWriter(to, 0), io.NewSectionReader(readerAt{from}, 0, from.Size()))
+	if err != nil {
+		return 0, err
+	}
+	if err := c.t.copyAttrs(low, f, p, c.to[0]); err != nil {
+		return 0, err
+	}
+	return size, to.Sync(false)
+}
+
+// readerAt gives a Content the end of file that io.ReaderAt wants.
+type readerAt struct{ c inode.Content }
+
+func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.c.ReadAt(p, off)
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// reader opens the content of the entry p for a conversion.
+func (t *Tree) reader(low *backing.File, p *place) (inode.Content, error) {
+	if !p.s.Kind.Sealed() {
+		return content.NewPlain(low, func() (int64, error) { return p.st.Size, nil }), nil
+	}
+	return content.Open(low, p.st.Size, t.keysFor(p.dir, p.name))
+}
+
+func (c *conversion) copyLink(temp string) error {
+	p := &c.places[0]
+	target, err := c.t.target(p.d, p.s)
+	if err != nil {
+		return err
+	}
+	if len(target) > names.MaxTarget && c.goal == Encrypt {
+		return unix.ENAMETOOLONG
+	}
+	return quietly(p, func() error {
+		if err := p.d.Symlink(temp, c.t.Codec.Target(c.to[0], target), backing.Owner{UID: p.st.UID, GID: p.st.GID}); err != nil {
+			return err
+		}
+		return p.d.Utimes(temp, timesOf(&p.st))
+	})
+}
+
+func timesOf(st *backing.Stat) backing.Times {
+	return backing.Times{
+		{Sec: st.Atime.Sec, Nsec: int64(st.Atime.Nsec)},
+		{Sec: st.Mtime.Sec, Nsec: int64(st.Mtime.Nsec)},
+	}
+}
+
+// copyAttrs gives the new file f the owner, mode, extended attributes and times of
+// the old one.
+func (t *Tree) copyAttrs(low, f *backing.File, p *place, to names.Stored) error {
+	list, err := backing.ListXAttr(low.Fd())
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	for _, attr := range splitAttrs(list) {
+		if err := t.copyXAttr(low.Fd(), f.Fd(), attr, p.s.Kind.Sealed(), to.Kind.Sealed()); err != nil {
+			return err
+		}
+	}
+	if err := f.Chown(backing.Owner{UID: p.st.UID, GID: p.st.GID}); err != nil {
+		return err
+	}
+	if err := f.Chmod(p.st.Mode); err != nil {
+		return err
+	}
+	return f.Utimes(timesOf(&p.st))
+}
+
+// commit puts the temporary file (or, with an empty name, the entry itself) in the
+// place of all names, if nobody has the file open and it is as it was.
+func (c *conversion) commit(temp string) error {
+	unlock := c.lock()
+	defer unlock()
+	first := &c.places[0]
+	for i := range c.places {
+		if err := c.unchanged(&c.places[i]); err != nil {
+			return err
+		}
+	}
+	first.n = c.t.Table.Known(&first.st, first.s)
+	if temp != "" && first.n != nil && !first.n.Retire(c.t.Table.Cache) {
+		return ErrBusy
+	}
+	for i := range c.places {
+		if err := c.replace(i, temp); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock locks the namespaces of all directories involved, in order.
+func (c *conversion) lock() (unlock func()) {
+	dirs := make([]*inode.Inode, 0, len(c.places))
+	for i := range c.places {
+		dirs = append(dirs, c.places[i].dir)
+	}
+	slices.SortFunc(dirs, func(a, b *inode.Inode) int { return int(a.ID) - int(b.ID) })
+	dirs = slices.Compact(dirs)
+	for _, d := range dirs {
+		d.NS.Lock()
+	}
+	return func() {
+		for _, d := range slices.Backward(dirs) {
+			d.NS.Unlock()
+		}
+	}
+}
+
+func (c *conversion) unchanged(p *place) error {
+	st, err := p.d.Stat(p.s.Name)
+	if err != nil || !st.Same(&p.st) || st.Size != p.st.Size || st.Mtime != p.st.Mtime || st.Ctime != p.st.Ctime || st.Nlink != p.st.Nlink {
+		return ErrBusy
+	}
+	return nil
+}
+
+// replace gives name i the converted file. The directory's modification time stays:
+// its content, as the view shows it, does.
+func (c *conversion) replace(i int, temp string) error {
+	p, s := &c.places[i], c.to[i]
+	err := quietlyLocked(p, func() error {
+		if err := c.t.addSide(p.d, s, p.name); err != nil {
+			return err
+		}
+		if err := c.put(i, temp); err != nil {
+			return err
+		}
+		if p.s.Long && s.Name != p.s.Name {
+			_ = p.d.Unlink(p.s.Side())
+		}
+		if s.Name == p.s.Name || temp == "" {
+			return nil
+		}
+		return p.d.Unlink(p.s.Name)
+	})
+	if err != nil {
+		return err
+	}
+	st, err := p.d.Stat(s.Name)
+	if err == nil && c.places[0].n != nil {
+		c.t.Table.Rebind(c.places[0].n, &st, inode.Alias{Parent: p.dir, Name: p.name, Stored: s})
+	}
+	return err
+}
+
+// put is the step of replace that counts: the first name takes the temporary file,
+// the others are linked to it.
+func (c *conversion) put(i int, temp string) error {
+	p, s := &c.places[i], c.to[i]
+	switch {
+	case temp == "":
+		return p.d.Rename(p.s.Name, p.d, s.Name, 0)
+	case i == 0:
+		return p.d.Rename(temp, p.d, s.Name, 0)
+	}
+	own := names.Temporary()
+	if err := c.places[0].d.Link(c.to[0].Name, p.d, own); err != nil {
+		return err
+	}
+	err := p.d.Rename(own, p.d, s.Name, 0)
+	if err != nil {
+		_ = p.d.Unlink(own)
+	}
+	return err
+}

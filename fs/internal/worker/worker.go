@@ -1,0 +1,255 @@
+// Package worker converts the entries of a user's tree in the background: plain
+// entries and content under site keys to the user's key, or all of it back to plain
+// files. It works beside the mail server through package tree, which keeps the view
+// unchanged; a pass that is cut short is taken up by the next one.
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/tree"
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+)
+
+// Limits bound what a worker takes from the machine; 0 means no limit.
+type Limits struct {
+	FilesPerSecond int
+	BytesPerSecond int
+	Users          int // passes at once
+}
+
+// Worker converts trees. It is safe for concurrent use.
+type Worker struct {
+	tree  *tree.Tree
+	log   *slog.Logger
+	files *rate.Limiter
+	bytes *rate.Limiter
+	slots chan struct{}
+}
+
+// New returns a Worker over t.
+func New(t *tree.Tree, log *slog.Logger, l Limits) *Worker {
+	return &Worker{tree: t, log: log, files: limiter(l.FilesPerSecond), bytes: limiter(l.BytesPerSecond), slots: make(chan struct{}, max(1, l.Users))}
+}
+
+func limiter(perSecond int) *rate.Limiter {
+	if perSecond <= 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), perSecond)
+}
+
+// Report counts what a pass has met.
+type Report struct {
+	Entries int64 `json:"entries"` // looked at
+	Left    int64 `json:"left"`    // to be converted and not converted yet
+	Bytes   int64 `json:"bytes"`   // stored bytes of those
+	Done    int64 `json:"done"`    // converted
+	Written int64 `json:"written"` // bytes written for them
+	Busy    int64 `json:"busy"`    // in use: another pass will try
+	Locked  int64 `json:"locked"`  // not readable without the user's key
+	Failed  int64 `json:"failed"`  // damaged, or refused by the store; logged
+}
+
+// Complete reports whether nothing is left that a pass could convert.
+func (r Report) Complete() bool { return r.Left == r.Done && r.Busy == 0 }
+
+// pass is one walk over the tree of a user.
+type pass struct {
+	*Worker
+	ctx    context.Context
+	user   account.User
+	goal   tree.Goal
+	dry    bool
+	linked map[backing.Key][]tree.Name // files with several links, by lower inode
+
+	mu     sync.Mutex
+	report Report
+	show   func(Report)
+}
+
+// Run walks the tree of user u and converts what goal g asks for; with dry it only
+// counts. show, if not nil, is called with the counts so far after each entry. The
+// error is that of ctx, or of the tree itself; single files that fail are counted
+// and logged.
+func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool, show func(Report)) (Report, error) {
+	select {
+	case w.slots <- struct{}{}:
+	case <-ctx.Done():
+		return Report{}, ctx.Err()
+	}
+	defer func() { <-w.slots }()
+	p := &pass{Worker: w, ctx: ctx, user: u, goal: g, dry: dry, linked: map[backing.Key][]tree.Name{}, show: show}
+	path, ok := w.tree.Policy.PathOf(u)
+	if !ok {
+		return Report{}, nil
+	}
+	err := p.descend(w.tree.Table.Root, path)
+	return p.report, err
+}
+
+// descend follows path from directory n to the root of the user's tree. The
+// directories on the way belong to several users and get their names last.
+func (p *pass) descend(n *inode.Inode, path []string) error {
+	node, err := p.tree.Lookup(n, path[0])
+	if errors.Is(err, unix.ENOENT) {
+		return nil // no mail yet
+	}
+	if err != nil {
+		return err
+	}
+	defer p.tree.Forget(node.ID, 1)
+	if node.Type != unix.S_IFDIR {
+		return nil
+	}
+	if len(path) > 1 {
+		err = p.descend(node.Inode, path[1:])
+	} else if err = p.walk(node.Inode); err == nil {
+		p.convertLinked()
+	}
+	if err == nil {
+		p.visit(tree.Name{Dir: n, Name: path[0]})
+	}
+	return err
+}
+
+// walk converts everything below directory n, children before the names of their
+// directories.
+func (p *pass) walk(n *inode.Inode) error {
+	entries, err := p.entries(n)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := p.ctx.Err(); err != nil {
+			return err
+		}
+		if e.Type == unix.S_IFDIR {
+			if err := p.walkChild(n, e.Name); err != nil {
+				return err
+			}
+		}
+		p.visit(tree.Name{Dir: n, Name: e.Name})
+	}
+	if !p.dry {
+		p.tree.DropLeftovers(n)
+	}
+	return nil
+}
+
+func (p *pass) walkChild(n *inode.Inode, name string) error {
+	child, err := p.tree.Lookup(n, name)
+	if err != nil || child.Type != unix.S_IFDIR {
+		return nil // gone, or replaced since it was listed
+	}
+	defer p.tree.Forget(child.ID, 1)
+	return p.walk(child.Inode)
+}
+
+// entries lists directory n at once: converting changes it.
+func (p *pass) entries(n *inode.Inode) ([]tree.Entry, error) {
+	l, err := p.tree.OpenDir(n)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	var out []tree.Entry
+	for {
+		e, ok, err := l.Peek()
+		if err != nil || !ok {
+			return out, err
+		}
+		if e.Name != "." && e.Name != ".." {
+			out = append(out, e)
+		}
+		l.Skip()
+	}
+}
+
+// visit converts one entry, or remembers it if it is one of several links.
+func (p *pass) visit(n tree.Name) {
+	need, st, err := p.tree.Needs(n.Dir, n.Name, p.goal)
+	p.count(func(r *Report) {
+		r.Entries++
+		if need {
+			r.Left++
+			r.Bytes += st.Size
+		}
+	})
+	switch {
+	case err != nil:
+		p.failed(n, err)
+	case need && !p.dry && st.Nlink > 1 && st.Type() == unix.S_IFREG:
+		p.linked[st.Key()] = append(p.linked[st.Key()], n)
+	case need && !p.dry:
+		p.convert([]tree.Name{n}, st.Size)
+	}
+}
+
+func (p *pass) convertLinked() {
+	for _, names := range p.linked {
+		p.convert(names, 0)
+	}
+}
+
+func (p *pass) convert(names []tree.Name, size int64) {
+	if p.files.Wait(p.ctx) != nil || p.waitBytes(size) != nil {
+		return
+	}
+	written, err := p.tree.Convert(names, p.goal)
+	if err != nil {
+		p.failed(names[0], err)
+		return
+	}
+	p.count(func(r *Report) {
+		r.Done += int64(len(names))
+		r.Written += written
+	})
+}
+
+// waitBytes waits for size bytes in steps that the limiter can give.
+func (p *pass) waitBytes(size int64) error {
+	if p.bytes.Limit() == rate.Inf {
+		return nil
+	}
+	for step := int64(p.bytes.Burst()); size > 0; size -= step {
+		if err := p.bytes.WaitN(p.ctx, int(min(step, size))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pass) failed(n tree.Name, err error) {
+	switch {
+	case errors.Is(err, unix.ENOENT): // removed since it was listed
+		return
+	case errors.Is(err, tree.ErrBusy):
+		p.count(func(r *Report) { r.Busy++ })
+		return
+	case errors.Is(err, secret.ErrLocked):
+		p.count(func(r *Report) { r.Locked++ })
+		return
+	}
+	p.count(func(r *Report) { r.Failed++ })
+	p.log.Warn("cannot convert an entry: it stays as it is", "user", p.user, "path", p.tree.PathOf(n), "error", err)
+}
+
+func (p *pass) count(f func(*Report)) {
+	p.mu.Lock()
+	f(&p.report)
+	r := p.report
+	p.mu.Unlock()
+	if p.show != nil {
+		p.show(r)
+	}
+}
