@@ -118,6 +118,10 @@ func idleDescriptors(cluster bool) int {
 // after keys of u were wiped. Handles that are open keep working.
 func (v *View) KeysGone(u account.User) { v.node.DropPages(v.tree.KeysGone(u)) }
 
+// Use returns how many handles of private files of u are open, and when one was
+// opened last: the zero time if never since u was locked.
+func (v *View) Use(u account.User) (handles int, last time.Time) { return v.tree.Use(u) }
+
 // Wait returns when the kernel's connection has ended.
 func (v *View) Wait() { v.server.Wait() }
 

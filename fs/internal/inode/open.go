@@ -117,6 +117,13 @@ func (n *Inode) Release(c *Cache) (stale bool) {
 	return false
 }
 
+// Handles returns how many handles of n the kernel has open.
+func (n *Inode) Handles() int {
+	n.open.mu.Lock()
+	defer n.open.mu.Unlock()
+	return n.open.handles
+}
+
 // Content returns the content of n if it is open, for a call on an open handle.
 func (n *Inode) Content() Content {
 	n.open.mu.Lock()

@@ -3,6 +3,8 @@ package tree
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -175,6 +177,20 @@ func (t *Tree) noteOpened(n *inode.Inode, a inode.Alias) {
 	}
 	set[n] = struct{}{}
 	t.noted[n] = r.User()
+	t.used[r.User()] = time.Now()
+}
+
+// Use returns how many handles of private files of u are open, and when one was
+// opened last: the zero time if never since u was locked.
+func (t *Tree) Use(u account.User) (handles int, last time.Time) {
+	t.mu.Lock()
+	set := maps.Clone(t.opened[u])
+	last = t.used[u]
+	t.mu.Unlock()
+	for n := range set {
+		handles += n.Handles()
+	}
+	return handles, last
 }
 
 // unnote undoes noteOpened for an inode that the kernel has forgotten.
@@ -199,6 +215,7 @@ func (t *Tree) KeysGone(u account.User) []uint64 {
 	t.mu.Lock()
 	set := t.opened[u]
 	delete(t.opened, u)
+	delete(t.used, u)
 	for n := range set {
 		delete(t.noted, n)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
@@ -68,6 +69,7 @@ type Tree struct {
 	mu     sync.Mutex
 	opened map[account.User]map[*inode.Inode]struct{} // private files that may have cached pages
 	noted  map[*inode.Inode]account.User              // the same, by inode
+	used   map[account.User]time.Time                 // when a private file was opened last
 }
 
 // New makes a Tree over the open root of a store.
@@ -81,6 +83,7 @@ func New(o Options) (*Tree, error) {
 		Table:   inode.NewTable(o.Store, st, o.Policy, o.Descriptors),
 		opened:  map[account.User]map[*inode.Inode]struct{}{},
 		noted:   map[*inode.Inode]account.User{},
+		used:    map[account.User]time.Time{},
 	}
 	t.Table.Reaped = t.unnote
 	return t, nil
