@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -31,10 +32,13 @@ func hosts() []host {
 	}
 }
 
-// forHosts runs a test once for each host, with a site and the module's options of its own.
-func forHosts(t *testing.T, options []string, test func(t *testing.T, s *site, h host, enter login)) {
+// forHosts runs a test once for each host, or for those that are named, with a site and the module's options of its own.
+func forHosts(t *testing.T, options []string, test func(t *testing.T, s *site, h host, enter login), names ...string) {
 	t.Helper()
 	for _, h := range hosts() {
+		if len(names) > 0 && !slices.Contains(names, h.name) {
+			continue
+		}
 		t.Run(h.name, func(t *testing.T) {
 			s := newSite(t, options...)
 			test(t, s, h, h.start(s))

@@ -3,6 +3,7 @@ package pam_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -87,21 +88,26 @@ func TestOddNamesAndPasswords(t *testing.T) {
 	})
 }
 
-// Daemons that are of no use, and what the log must say about them.
+// Daemons that are of no use, and what the log must say about them. Those that answer are tried in one host: what the
+// module makes of an answer does not depend on the host.
 var useless = []struct {
 	name  string
 	start func(s *site)
 	words []string
-	waits bool // whether the time limit passes
+	waits bool     // whether the time limit passes
+	hosts []string // all if nil
 }{
-	{"not there", func(*site) {}, []string{"No such file", "systemctl status mailcryptfs"}, false},
-	{"gone", (*site).gone, []string{"Connection refused", "systemctl status mailcryptfs"}, false},
-	{"hanging", (*site).hang, []string{"timed out", "limit 1500 ms", "systemctl status mailcryptfs"}, true},
-	{"stuffed", (*site).stuff, []string{"timed out", "systemctl status mailcryptfs"}, true},
-	{"busy", refuse(unlock.ErrBusy), []string{"too many requests"}, false},
-	{"no slot opens", refuse(unlock.ErrWrongSecret), []string{"mailcryptfs passwd"}, false},
-	{"failing", refuse(errors.New("disk full")), []string{"journalctl -u mailcryptfs"}, false},
+	{"not there", func(*site) {}, []string{"No such file", "systemctl status mailcryptfs"}, false, []string{"pamtester"}},
+	{"gone", (*site).gone, []string{"Connection refused", "systemctl status mailcryptfs"}, false, nil},
+	{"hanging", (*site).hang, []string{"timed out", "limit 1500 ms", "systemctl status mailcryptfs"}, true, nil},
+	{"stuffed", (*site).stuff, []string{"timed out", "systemctl status mailcryptfs"}, true, []string{"pamtester", "dovecot"}},
+	{"busy", refuse(unlock.ErrBusy), []string{"too many requests"}, false, []string{"pamtester"}},
+	{"no slot opens", refuse(unlock.ErrWrongSecret), []string{"mailcryptfs passwd"}, false, []string{"pamtester"}},
+	{"failing", refuse(errors.New("disk full")), []string{"journalctl -u mailcryptfs"}, false, []string{"pamtester"}},
 }
+
+// patience is what a login may take beside the time limit on a busy machine; it is far below the module's default limit.
+const patience = 6 * time.Second
 
 // gone leaves a socket behind to which nobody listens.
 func (s *site) gone() {
@@ -131,13 +137,13 @@ func TestUselessDaemonBlocksNoLogin(t *testing.T) {
 					t.Error("the login failed")
 				}
 				took := time.Since(began)
-				if d.waits != (took >= timeLimit) || took > timeLimit+3*time.Second {
+				if d.waits && took < timeLimit || took > timeLimit+patience {
 					t.Errorf("it took %v", took)
 				}
 				if !s.logged(append(d.words, "alice", "the login goes on")...) {
 					t.Errorf("no line with %q", d.words)
 				}
-			})
+			}, d.hosts...)
 		})
 	}
 }
@@ -173,7 +179,7 @@ func TestRequired(t *testing.T) {
 				if !c.ok && !s.logged("alice", "the login is refused") {
 					t.Error("no line says that the login was refused")
 				}
-			})
+			}, "pamtester session only", "saslauthd", "dovecot")
 		})
 	}
 }
@@ -254,31 +260,39 @@ func TestThirtyLoginsAtOnce(t *testing.T) {
 	}
 }
 
-// TestLatency logs what the module adds to a login whose user is unlocked already (the daemon answers at once).
+// TestLatency logs what the module adds to a login whose user is unlocked already (the daemon answers at once): many
+// logins within one process, with the module and without it. The password is checked by a cheap module.
 func TestLatency(t *testing.T) {
-	const rounds = 25
-	forHosts(t, nil, func(t *testing.T, s *site, h host, enter login) {
-		if strings.Contains(h.name, "session only") {
-			return
+	const logins, rounds = 50, 5
+	user := "alice@example.org"
+	s := newSite(t)
+	r := new(recorder)
+	s.serve(r)
+	checked := "required pam_userdb.so crypt=none db=" + filepath.Join(s.dir, "odd") + "\n"
+	s.service("cheap", "auth "+checked+"account "+checked)
+	series := func(service string) time.Duration {
+		args := []string{"pamtester", service, user}
+		for range logins {
+			args = append(args, "authenticate", "acct_mgmt")
 		}
-		s.serve(new(recorder))
-		times := map[string][]time.Duration{}
-		for range rounds {
-			for _, service := range []string{"plain", "imap"} {
-				began := time.Now()
-				if !enter(t, service, alice, alicePassword) {
-					t.Fatal("the login failed")
-				}
-				times[service] = append(times[service], time.Since(began))
-			}
+		began := time.Now()
+		if out, err := s.run(strings.Repeat(oddUsers[user]+"\n", logins), args...); err != nil {
+			t.Fatalf("%v: %s", err, out)
 		}
-		for _, d := range times {
-			slices.Sort(d)
+		return time.Since(began) / logins
+	}
+	best := map[string]time.Duration{"cheap": time.Hour, "odd": time.Hour}
+	for range rounds {
+		for service := range best {
+			best[service] = min(best[service], series(service))
 		}
-		without, with := times["plain"][rounds/2], times["imap"][rounds/2]
-		t.Logf("median of %d logins: %v without the module, %v with it: %v more", rounds, without, with, with-without)
-		if with-without > 100*time.Millisecond {
-			t.Errorf("the module adds %v", with-without)
-		}
-	})
+	}
+	if n := len(r.take()); n != rounds*logins {
+		t.Errorf("%d logins arrived, want %d", n, rounds*logins)
+	}
+	added := best["odd"] - best["cheap"]
+	t.Logf("a login takes %v without the module, %v with it: %v more", best["cheap"], best["odd"], added)
+	if added > 5*time.Millisecond {
+		t.Errorf("the module adds %v", added)
+	}
 }

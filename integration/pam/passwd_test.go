@@ -90,7 +90,7 @@ func TestUselessDaemonBlocksNoPasswordChange(t *testing.T) {
 			if out, ok := s.asAlice(alicePassword, newPassword); !ok {
 				t.Errorf("not changed: %s", out)
 			}
-			if took := time.Since(began); d.waits != (took >= timeLimit) || took > timeLimit+3*time.Second {
+			if took := time.Since(began); d.waits && took < timeLimit || took > timeLimit+patience {
 				t.Errorf("it took %v", took)
 			}
 			if !s.logged("alice", "mailcryptfs passwd") {

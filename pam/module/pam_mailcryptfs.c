@@ -193,7 +193,7 @@ static bool exchange(int fd, const unsigned char *request, size_t len, struct an
 static bool deliver(pam_handle_t *pamh, const struct options *o, enum kind kind, const struct field *f, int n)
 {
 	const char *so = kind != LOGIN ? "the mail key keeps its old password: run 'mailcryptfs passwd'"
-		: o->required ? "the login is refused" : "the login goes on, but the mailbox stays locked";
+		: o->required ? "the login is refused" : "the login goes on, the mailbox may stay locked";
 	int64_t deadline = now() + o->timeout;
 	struct answer a = {-1, ""};
 	unsigned char *page = page_new();

@@ -1,10 +1,15 @@
 /*
  * Checks the encoder and the decoder of the module against the golden frames
- * that the Go half is checked against: test_frames DIRECTORY.
+ * that the Go half is checked against, and the exchange with a daemon that is
+ * slow, silent or gone, while signals interrupt it: test_frames DIRECTORY.
  */
 #include "pam_mailcryptfs.c"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/time.h>
+#include <sys/wait.h>
 
 enum { WORDS = 8 };
 
@@ -129,6 +134,72 @@ static void limits(void)
 		fail("a newline is taken", "");
 }
 
+static void interrupted(int signal)
+{
+	(void)signal;
+}
+
+/* What the other end does in a process of its own; it sends text, byte by byte if slow. */
+struct peer { const char *name; const char *text; size_t len; bool reads, slow, stays, ok; int error; };
+
+static void play(int fd, const struct peer *p)
+{
+	char request[64];
+	if (p->reads)
+		(void)!recv(fd, request, sizeof request, 0);
+	for (size_t i = 0; i < p->len; i += p->slow ? 1 : p->len) {
+		(void)!send(fd, p->text + i, p->slow ? 1 : p->len, MSG_NOSIGNAL);
+		(void)poll(NULL, 0, p->slow ? 4 : 0);
+	}
+	if (p->stays)
+		(void)poll(NULL, 0, 5000);
+	_exit(0);
+}
+
+static void exchanges(void)
+{
+	static const struct peer peers[] = {
+		{"whole", "mcpa\1\0\0\2ok", 10, true, false, false, true, 0},
+		{"byte by byte", "mcpa\1\0\0\2ok", 10, true, true, false, true, 0},
+		{"answer before the request is read", "mcpa\1\5\0\4busy", 12, false, false, false, true, 0},
+		{"silent", "", 0, true, false, true, false, ETIMEDOUT},
+		{"half an answer, then silent", "mcpa\1\0\0\2o", 9, true, false, true, false, ETIMEDOUT},
+		{"half an answer, then gone", "mcpa\1\0\0\2o", 9, true, false, false, false, EPROTO},
+		{"gone", "", 0, true, false, false, false, EPROTO},
+		{"another protocol", "220 mail ESMTP\r\n", 16, true, false, true, false, EPROTO}};
+	const struct sigaction action = {.sa_handler = interrupted}; /* no SA_RESTART: calls fail with EINTR */
+	const struct itimerval often = {{0, 2000}, {0, 2000}}, never = {{0, 0}, {0, 0}};
+	static const unsigned char request[] = "mcpr\1\3\0\6\0\1a\0\1p";
+	(void)sigaction(SIGALRM, &action, NULL);
+	for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++) {
+		int fd[2];
+		struct answer a;
+		if (socketpair(AF_UNIX, SOCK_STREAM, 0, fd) != 0 || fcntl(fd[0], F_SETFL, O_NONBLOCK) != 0)
+			exit(2);
+		pid_t child = fork();
+		if (child == 0) {
+			(void)close(fd[0]);
+			play(fd[1], &peers[i]);
+		}
+		(void)close(fd[1]);
+		if (!peers[i].reads) /* it has answered and is gone before the first byte is sent */
+			(void)waitpid(child, NULL, 0);
+		(void)setitimer(ITIMER_REAL, &often, NULL);
+		int64_t began = now();
+		errno = 0;
+		bool ok = exchange(fd[0], request, sizeof request - 1, &a, began + 1000);
+		int error = errno;
+		(void)setitimer(ITIMER_REAL, &never, NULL);
+		if (ok != peers[i].ok || (!ok && error != peers[i].error))
+			fail("exchange", peers[i].name);
+		if (error == ETIMEDOUT && (now() - began < 1000 || now() - began > 4000))
+			fail("time limit", peers[i].name);
+		(void)close(fd[0]);
+		(void)kill(child, SIGKILL);
+		(void)waitpid(child, NULL, 0);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2)
@@ -136,5 +207,6 @@ int main(int argc, char **argv)
 	file(argv[1], "requests.txt", request, 8);
 	file(argv[1], "answers.txt", answer, 5);
 	limits();
+	exchanges();
 	return failures == 0 ? 0 : 1;
 }
