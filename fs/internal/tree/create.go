@@ -119,9 +119,9 @@ func inheritGroup(d *backing.Dir, w *NewEntry) error {
 func (t *Tree) Make(p *inode.Inode, w NewEntry) (Node, error) {
 	switch w.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		return t.makeEntry(p, w, func(d *backing.Dir, name string) error { return d.Mkdir(name, w.Mode, w.Owner) })
+		return t.makeEntry(p, &w, func(d *backing.Dir, name string) error { return d.Mkdir(name, w.Mode, w.Owner) })
 	case unix.S_IFIFO, unix.S_IFSOCK:
-		return t.makeEntry(p, w, func(d *backing.Dir, name string) error { return d.Mknod(name, w.Mode, w.Owner) })
+		return t.makeEntry(p, &w, func(d *backing.Dir, name string) error { return d.Mknod(name, w.Mode, w.Owner) })
 	case unix.S_IFREG:
 		n, err := t.Create(p, w)
 		if err == nil {
@@ -142,9 +142,9 @@ func (t *Tree) Symlink(p *inode.Inode, w NewEntry, target string) (Node, error) 
 	return t.makeAs(p, &w, s, func(d *backing.Dir) error { return d.Symlink(s.Name, t.Codec.Target(s, target), w.Owner) })
 }
 
-func (t *Tree) makeEntry(p *inode.Inode, w NewEntry, mk func(d *backing.Dir, name string) error) (Node, error) {
+func (t *Tree) makeEntry(p *inode.Inode, w *NewEntry, mk func(d *backing.Dir, name string) error) (Node, error) {
 	s := t.Codec.Create(w.Name, false, p == t.Table.Root)
-	return t.makeAs(p, &w, s, func(d *backing.Dir) error { return mk(d, s.Name) })
+	return t.makeAs(p, w, s, func(d *backing.Dir) error { return mk(d, s.Name) })
 }
 
 func (t *Tree) makeAs(p *inode.Inode, w *NewEntry, s names.Stored, mk func(*backing.Dir) error) (Node, error) {
