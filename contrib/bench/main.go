@@ -105,7 +105,7 @@ func run(args []string) error {
 		return err
 	}
 	o.env.Users = slices.Max(workers)
-	names := target.Names()
+	names := target.Usual()
 	if o.targets != "" {
 		names = strings.Split(o.targets, ",")
 	}

@@ -11,6 +11,7 @@
 #     IMAGE_DIR    where the file with the ext4 lies (default: /var/tmp); it should be the kind of disk that mail lies on
 #     IMAGE_MIB    its size (default: 6144; 2048 with -quick)
 #     MAILCRYPTFS  a mailcryptfs to measure instead of the one built from this tree
+#     OTHER        another one to measure in the same rounds: the target mailcryptfs-other
 #
 # Everything happens in a mount and process namespace of its own: when this script ends, however it ends, the kernel ends
 # the daemons and takes down the mounts and the loop device with them.
@@ -52,6 +53,7 @@ build() {
 		(cd "$source" && go build -mod=readonly -tags without_openssl \
 			-ldflags "-X main.GitVersion=$GOCRYPTFS -X main.GitVersionFuse=$GOCRYPTFS_FUSE" -o "$work/bin/gocryptfs-2.6.1" .)
 	fi
+	[[ -n ${OTHER-} ]] && install -m 0755 "$OTHER" "$work/bin/mailcryptfs-other"
 	if wants mailcryptfs; then
 		if [[ -n ${MAILCRYPTFS-} ]]; then
 			install -m 0755 "$MAILCRYPTFS" "$work/bin/mailcryptfs"

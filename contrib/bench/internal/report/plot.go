@@ -28,6 +28,7 @@ func looks() []look {
 		{"gocryptfs26-allow", color.RGBA{0xd5, 0x5e, 0x00, 0xff}, draw.PlusGlyph{}},
 		{"loopback", color.RGBA{0x80, 0x80, 0x80, 0xff}, draw.SquareGlyph{}},
 		{product, color.RGBA{0x00, 0x72, 0xb2, 0xff}, draw.CircleGlyph{}},
+		{product + "-other", color.RGBA{0x00, 0x9e, 0x73, 0xff}, draw.CircleGlyph{}},
 		{locked, color.RGBA{0x56, 0xb4, 0xe9, 0xff}, draw.RingGlyph{}},
 	}
 }

@@ -13,33 +13,32 @@ import (
 
 const password = "benchmark of mailcryptfs"
 
-// openMailcryptfs starts one daemon with two sets of users, all enrolled: those of the first are unlocked, those of the
-// second are not. Both targets come from it.
-func openMailcryptfs(e Env) ([]*Target, error) {
-	m, err := e.newSite()
-	if err != nil {
-		return nil, err
+// mailcryptfs returns a function that starts one daemon with two sets of users, all enrolled: those of the first are
+// unlocked, those of the second are not. Both targets come from it.
+func mailcryptfs(name string) func(Env) ([]*Target, error) {
+	return func(e Env) ([]*Target, error) {
+		m, err := e.newSite(name)
+		if err != nil {
+			return nil, err
+		}
+		d, err := e.serve(name, m.view, m.program, "--config", m.config, "serve")
+		if err != nil {
+			return nil, errors.Join(err, m.close())
+		}
+		stop := func() error { return errors.Join(d.stop(), m.close()) }
+		version, err := run("", m.program, "version")
+		version = strings.ReplaceAll(version, "\n", "; ")
+		unlocked := &Target{Name: name, Version: version, Daemon: d.process.Pid, root: m.view, prefix: "u", close: stop}
+		locked := &Target{Name: name + "-locked", Version: version, Daemon: d.process.Pid, root: m.view, prefix: "l", DeliverOnly: true}
+		for i := range e.Users {
+			err = errors.Join(err,
+				m.verb("enroll", userName(unlocked.prefix, i)),
+				m.verb("unlock", userName(unlocked.prefix, i)),
+				m.verb("enroll", userName(locked.prefix, i)),
+				m.lock(userName(locked.prefix, i)))
+		}
+		return []*Target{unlocked, locked}, err
 	}
-	d, err := e.serve("mailcryptfs", m.view, m.program, "--config", m.config, "serve")
-	if err != nil {
-		return nil, errors.Join(err, m.close())
-	}
-	stop := func() error { return errors.Join(d.stop(), m.close()) }
-	version, err := run("", m.program, "version")
-	unlocked := &Target{Name: "mailcryptfs", Version: strings.ReplaceAll(version, "\n", "; "), Daemon: d.process.Pid, root: m.view, prefix: "u", close: stop}
-	locked := &Target{Name: "mailcryptfs-locked", Version: unlocked.Version, Daemon: d.process.Pid, root: m.view, prefix: "l", DeliverOnly: true}
-	both := []*Target{unlocked, locked}
-	if err != nil {
-		return both, err
-	}
-	for i := range e.Users {
-		err = errors.Join(err,
-			m.verb("enroll", userName(unlocked.prefix, i)),
-			m.verb("unlock", userName(unlocked.prefix, i)),
-			m.verb("enroll", userName(locked.prefix, i)),
-			m.lock(userName(locked.prefix, i)))
-	}
-	return both, err
 }
 
 // site is an installation of mailcryptfs.
@@ -49,20 +48,20 @@ type site struct {
 
 // newSite prepares store, configuration and a keyring on a tmpfs. Keys are derived as cheaply as is allowed: it counts
 // only at login.
-func (e Env) newSite() (*site, error) {
-	program, err := e.program("mailcryptfs")
+func (e Env) newSite(name string) (*site, error) {
+	program, err := e.program(name)
 	if err != nil {
 		return nil, err
 	}
-	store, err := e.lower("mailcryptfs")
+	store, err := e.lower(name)
 	if err != nil {
 		return nil, err
 	}
-	view, err := e.mountPoint("mailcryptfs")
+	view, err := e.mountPoint(name)
 	if err != nil {
 		return nil, err
 	}
-	m := &site{program: program, config: filepath.Join(e.Work, "mailcryptfs.toml"), view: view, runtime: filepath.Join(e.Work, "run")}
+	m := &site{program: program, config: filepath.Join(e.Work, name+".toml"), view: view, runtime: filepath.Join(e.Work, name)}
 	if err := os.MkdirAll(m.runtime, 0o700); err != nil {
 		return nil, err
 	}
@@ -80,7 +79,7 @@ kdf_memory_kib = 19456
 kdf_time = 1
 epoch = "10m"
 lock_memory = "warn"
-`, store, view, filepath.Join(e.Work, "site.secret"), filepath.Join(m.runtime, "keyring"), filepath.Join(m.runtime, "control.sock"))
+`, store, view, filepath.Join(e.Work, name+".secret"), filepath.Join(m.runtime, "keyring"), filepath.Join(m.runtime, "control.sock"))
 	if err := os.WriteFile(m.config, []byte(settings), 0o600); err != nil {
 		return nil, errors.Join(err, m.close())
 	}

@@ -64,12 +64,22 @@ var kinds = []struct {
 	{"gocryptfs26", "gocryptfs 2.6.1, for its owner only", gocryptfs("gocryptfs-2.6.1", false)},
 	{"gocryptfs26-allow", "the same with -allow_other, as mail needs it", gocryptfs("gocryptfs-2.6.1", true)},
 	{"loopback", "go-fuse's loopback example: no encryption, the floor of FUSE", openLoopback},
-	{"mailcryptfs", "mailcryptfs, users unlocked", openMailcryptfs},
-	{"mailcryptfs-locked", "mailcryptfs, users locked (deliveries only)", openMailcryptfs},
+	{"mailcryptfs", "mailcryptfs, users unlocked", mailcryptfs("mailcryptfs")},
+	{"mailcryptfs-locked", "mailcryptfs, users locked (deliveries only)", mailcryptfs("mailcryptfs")},
+	{other, "another build of mailcryptfs, users unlocked", mailcryptfs(other)},
+	{other + "-locked", "the same, users locked", mailcryptfs(other)},
 }
+
+// other is a build of mailcryptfs to compare with: measured only when asked for by name.
+const other = "mailcryptfs-other"
 
 // Baseline is the name of the target that ratios refer to.
 const Baseline = "ext4"
+
+// Usual returns the names of the targets that are measured unless others are asked for.
+func Usual() []string {
+	return slices.DeleteFunc(Names(), func(name string) bool { return strings.HasPrefix(name, other) })
+}
 
 // Names returns the names of all targets.
 func Names() []string {
