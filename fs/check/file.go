@@ -1,0 +1,147 @@
+package check
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/format"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/route"
+)
+
+const (
+	// again is how many times a file that changes meanwhile is looked at once more before it is called bad.
+	again      = 3
+	againPause = 100 * time.Millisecond
+	// settled is how old the last change of a file must be for its times to prove that it did not change meanwhile: the
+	// clock of a filesystem ticks slowly.
+	settled = 50 * time.Millisecond
+)
+
+// job is a regular file to check; its place holds a count of the directory.
+type job struct {
+	at     place
+	name   string // in the view
+	stored names.Stored
+}
+
+func (j job) finding() Finding { return j.at.finding(j.name, j.stored.Name) }
+
+// worker checks files, one at a time.
+type worker struct {
+	*run
+	buf [chunkBlocks * format.BlockSize]byte
+	out [format.BlockSize]byte
+}
+
+// look is what one look at a file told.
+type look struct {
+	gone    bool // it is no longer there, or no longer a file
+	changed bool // it may have changed while it was looked at
+	size    int64
+	bad     []Finding
+	answer  answer // of its key; opened if it needs none
+	plain   bool
+}
+
+// check looks at a file, again if it changes meanwhile, and reports the last look.
+func (w *worker) check(j job) {
+	defer j.at.dir.Release()
+	path := join(j.at.view, j.name)
+	w.current.Store(&path)
+	w.tally.files.Add(1)
+	var l look
+	for try := 0; ; try++ {
+		l = w.look(j)
+		if w.ctx.Err() != nil || l.gone {
+			return
+		}
+		if len(l.bad) == 0 || !l.changed || try == again {
+			break
+		}
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-time.After(againPause):
+		}
+	}
+	for _, f := range l.bad {
+		w.found(f)
+	}
+	w.tally.add(func(s *Summary) {
+		switch {
+		case l.plain:
+			s.Plain.add(l.size)
+		case l.answer.state == opened:
+			s.Full.add(l.size)
+		default:
+			s.Structure.add(l.size)
+			if l.answer.state == locked {
+				s.Locked[l.answer.user]++
+			}
+		}
+	})
+}
+
+func (w *worker) look(j job) look {
+	started := time.Now()
+	f, err := j.at.dir.Open(j.stored.Name, unix.O_RDONLY|unix.O_NOATIME)
+	if err != nil {
+		return w.failed(j, err)
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return w.failed(j, err)
+	}
+	if before.Type() != unix.S_IFREG {
+		return look{gone: true}
+	}
+	l := w.judge(j, f, before.Size)
+	after, err := f.Stat()
+	if err != nil {
+		return w.failed(j, err)
+	}
+	last := time.Unix(after.Ctime.Sec, int64(after.Ctime.Nsec))
+	l.changed = before.Size != after.Size || before.Mtime != after.Mtime || before.Ctime != after.Ctime || started.Sub(last) < settled
+	return l
+}
+
+// failed is the look at a file that the lower filesystem does not give.
+func (w *worker) failed(j job, err error) look {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
+		return look{gone: true}
+	}
+	f := j.finding()
+	f.Kind, f.Detail = Unreadable, err.Error()
+	return look{bad: []Finding{f}}
+}
+
+// judge checks an open file. Entries with a damaged name are encrypted, as far as can be told.
+func (w *worker) judge(j job, f *backing.File, size int64) look {
+	l := look{size: size, answer: answer{state: opened}}
+	if j.stored.Kind == names.Plain {
+		l.plain = true
+		if w.o.RefusePlain && j.at.user() != "" {
+			bad := j.finding()
+			bad.Kind, bad.Detail = PlainRefused, "a file that is not encrypted where plain = \"refuse\""
+			l.bad = append(l.bad, bad)
+		}
+		return l
+	}
+	if j.stored.Kind == names.Unsupported {
+		l.answer.state = refused // nothing else of it is judged (F1)
+		return l
+	}
+	l.bad = w.xattrsOf(f.Fd(), j.finding())
+	if size == 0 {
+		return l
+	}
+	s := newScan(f, size, &l, j.finding())
+	s.unfinished = j.at.name == "tmp" && !j.at.adrift && j.at.route.Class(j.name) == route.Message
+	s.run(w, j)
+	return l
+}

@@ -1,0 +1,69 @@
+package check
+
+import (
+	"slices"
+	"strings"
+)
+
+// Kind says what is wrong. Its values are stable: scripts compare them.
+type Kind string
+
+// The kinds of findings about entries of the view.
+const (
+	NameDamaged        Kind = "name-damaged"        // a stored name does not open (N9)
+	NameUnsupported    Kind = "name-unsupported"    // a stored name of another format version (N9)
+	SideMissing        Kind = "side-missing"        // the side entry of a long name is not there (N4)
+	SideWrong          Kind = "side-wrong"          // the side entry of a long name is another's, or damaged (N4)
+	SideOrphan         Kind = "side-orphan"         // a side entry without its entry (N5)
+	LinkDamaged        Kind = "link-damaged"        // the target of a symbolic link does not open (N10)
+	XAttrDamaged       Kind = "xattr-damaged"       // an extended attribute does not open (X1)
+	HeaderDamaged      Kind = "header-damaged"      // the header of a file is none (C3)
+	ContentUnsupported Kind = "content-unsupported" // a file of another format version (F1)
+	BlockDamaged       Kind = "block-damaged"       // blocks of a file do not authenticate (C9)
+	EndLost            Kind = "end-lost"            // a write-once file has no end (C7)
+	Unfinished         Kind = "unfinished"          // the same, in the tmp folder of a maildir
+	WrongUser          Kind = "wrong-user"          // a file under another user's key (C12)
+	UnknownKey         Kind = "unknown-key"         // a file under a key that nobody has (C12)
+	KeyUnusable        Kind = "key-unusable"        // a file under a key whose record is damaged
+	PlainRefused       Kind = "plain-refused"       // a plain file of a user where plain files are refused
+	Shadowed           Kind = "shadowed"            // an entry hidden by another one of the same view name (N8)
+	Unreadable         Kind = "unreadable"          // the lower filesystem gives an error
+)
+
+// Leftover is what an interrupted conversion (N12) or write of a key record (K13) left.
+const Leftover Kind = "leftover"
+
+// The kinds of findings about key records.
+const (
+	StoreRecord       Kind = "store-record"       // the store record is damaged or missing (K12)
+	RecordDamaged     Kind = "record-damaged"     // a user's record is damaged or missing (K10, K13)
+	RecordUnsupported Kind = "record-unsupported" // a record of another format version (K9)
+	DeliveryDamaged   Kind = "delivery-damaged"   // a delivery key is damaged (K11)
+	DeliveryUnused    Kind = "delivery-unused"    // no file uses a delivery key any more
+	RecordAccess      Kind = "record-access"      // wrong owner or mode of a key record (K7)
+	Stray             Kind = "stray"              // something among the key records that is none
+)
+
+var informational = []Kind{SideOrphan, Unfinished, DeliveryUnused, Leftover, Stray}
+
+// Informational reports whether findings of this kind mean no damage.
+func (k Kind) Informational() bool { return slices.Contains(informational, k) }
+
+// Finding is one thing that was found. Paths are byte strings: make them safe before showing them.
+type Finding struct {
+	Kind   Kind    `json:"kind"`
+	Damage bool    `json:"damage"`           // false: informational
+	View   string  `json:"view,omitempty"`   // path in the view, as far as it can be told; none for key records
+	Store  string  `json:"store"`            // path in the store
+	User   string  `json:"user,omitempty"`   // whose it is, if anybody's
+	Detail string  `json:"detail,omitempty"` // for people
+	Blocks []int64 `json:"blocks,omitempty"` // first and last of the blocks concerned, from 0
+}
+
+// join appends a name to a path.
+func join(dir, name string) string {
+	if strings.HasSuffix(dir, "/") {
+		return dir + name
+	}
+	return dir + "/" + name
+}
