@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -102,6 +103,9 @@ func (r *Ring) rescan(ctx context.Context) error {
 
 // sync brings one user in line with his entry, or with its absence. What is wrong is noted for Status and logged.
 func (r *Ring) sync(name string) {
+	if strings.HasPrefix(name, ".") {
+		return // a temporary file has no meaning (FORMAT.md R1)
+	}
 	u, err := r.records.Resolve(name)
 	var m *member
 	if err == nil {
