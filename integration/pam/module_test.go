@@ -3,14 +3,18 @@ package pam_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mailcryptfs/mailcryptfs/pam/wire"
 )
 
 // source is the module's only source file.
@@ -77,6 +81,43 @@ func TestModuleHasNoState(t *testing.T) {
 	}
 	if phases != 6 {
 		t.Errorf("%d phases, want 6", phases)
+	}
+}
+
+// TestDocumentedDefaults compares what the manual page and PROTOCOL.md say with the source, and C with Go.
+func TestDocumentedDefaults(t *testing.T) {
+	content, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults := regexp.MustCompile(`struct options o = \{"([^"]+)", (\d+), false, false\}`).FindSubmatch(content)
+	if defaults == nil {
+		t.Fatal("the source has no defaults")
+	}
+	socket, timeout := string(defaults[1]), string(defaults[2])
+	if socket != wire.Socket {
+		t.Errorf("the module asks at %s, the daemon listens at %s", socket, wire.Socket)
+	}
+	options := map[string]bool{}
+	for _, m := range regexp.MustCompile(`cmp\(argv\[i\], "([a-z]+=?)/?"`).FindAllSubmatch(content, -1) {
+		options[string(m[1])] = true
+	}
+	if len(options) != 4 {
+		t.Errorf("options in the source: %v; want 4", options)
+	}
+	for path, words := range map[string][]string{
+		"../../contrib/man/pam_mailcryptfs.8": append(slices.Collect(maps.Keys(options)), socket, "default "+timeout),
+		"../../pam/PROTOCOL.md":               {socket, "(10 seconds unless"},
+	} {
+		page, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range words {
+			if !bytes.Contains(page, []byte(w)) {
+				t.Errorf("%s does not mention %q", path, w)
+			}
+		}
 	}
 }
 
