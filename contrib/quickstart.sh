@@ -13,7 +13,7 @@
 # Without systemd the daemon runs in the background, with /run/mailcryptfs/daemon.pid and /var/log/mailcryptfs.log.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=contrib/lib/toolchain.sh
+# shellcheck source=lib/toolchain.sh
 . contrib/lib/toolchain.sh
 
 config=/etc/mailcryptfs/mailcryptfs.toml
@@ -22,6 +22,7 @@ share=/usr/local/share
 pidfile=/run/mailcryptfs/daemon.pid
 logfile=/var/log/mailcryptfs.log
 sample=quickstart-sample       # the user of the sample mailbox
+domain=quickstart.invalid      # and the domain, where users have one
 password="quickstart password" # and the password; the mailbox holds nothing but samples
 work=
 
@@ -72,7 +73,7 @@ build() {
 
 setup() {
 	step "Preparing the site"
-	"$program" setup | sed '/./s/^/   /'
+	"$program" setup | sed '/^$/,$d; s/^/   /' # its next steps are taken below
 	"$program" serve --check-config | sed 's/^/   /'
 	store=$(setting store) view=$(setting view)
 }
@@ -80,7 +81,6 @@ setup() {
 running() { "$program" status >/dev/null 2>&1; }
 
 start() {
-	step "Starting the daemon"
 	if have_systemd; then
 		systemctl daemon-reload
 		systemctl enable --quiet mailcryptfs
@@ -88,6 +88,7 @@ start() {
 	else
 		stop_background
 		install -d /run/mailcryptfs
+		# shellcheck disable=SC2016 # expanded by the inner shell
 		setsid --fork bash -c 'echo $$ >"$1"; exec "$2" serve' - "$pidfile" "$program" >>"$logfile" 2>&1 </dev/null
 	fi
 	local tries
@@ -96,7 +97,6 @@ start() {
 		sleep 0.2
 	done
 	running || fail "the daemon does not answer; its log: $(have_systemd && echo 'journalctl -u mailcryptfs' || echo "$logfile")"
-	"$program" status | sed 's/^/   /'
 }
 
 # stop_background ends the daemon that an earlier run of this script started.
@@ -150,17 +150,31 @@ verb() { "$program" "$@" 3<<<"$password"; }
 
 new_messages() { find "$maildir/new" -type f | sort; }
 
+# place finds the sample's name and directory by the template of the configuration.
+place() {
+	local template
+	template=$(setting user)
+	local=$sample
+	case $template in *%d*) sample=$sample@$domain ;; esac
+	home=${template//%u/$sample}
+	home=${home//%n/$local}
+	home=$view/${home//%d/$domain}
+	maildir=$home/Maildir
+}
+
 prepare_sample() {
-	step "A sample mailbox for the user $sample"
+	step "A sample mailbox"
 	find_agent
-	maildir=$view/$sample/Maildir
+	touch "$work/began"
+	place
 	marker=marker-$(tr -dc a-z0-9 </dev/urandom | head -c 16 || true)
 	if "$program" status --user "$sample" >/dev/null 2>&1; then
 		say "$sample is enrolled from an earlier run"
 	else
 		verb enroll "$sample" --password-fd 3 | sed 's/^/   /'
 	fi
-	install -d -o mail -g mail -m 0700 "$view/$sample" "$maildir" "$maildir"/{cur,new,tmp}
+	mkdir -p "$(dirname "$home")"
+	install -d -o mail -g mail -m 0700 "$home" "$maildir" "$maildir"/{cur,new,tmp}
 	find "$maildir/new" "$maildir/cur" -type f -delete
 	"$program" lock "$sample" | sed 's/^/   /'
 }
@@ -174,11 +188,15 @@ prove_delivery() {
 	find "$maildir/new" -type f -printf '   %s bytes  %f\n'
 }
 
+# written_below_store finds what this sample wrote; key records carry the user's name and are left out.
+written_below_store() { find "$store" -path "$store/.mailcryptfs" -prune -o -newer "$work/began" "$@"; }
+
 prove_store() {
 	step "What the store shows"
 	say "below $store, to whoever takes the disk or the backup:"
-	find "$store" -path "$store/.mailcryptfs" -prune -o -type f -newer "$work/mailcryptfs" -printf '   %s bytes  %P\n' | tail -n 3
-	if grep -rqaF -e "$marker" "$store" || find "$store" -path "$store/.mailcryptfs" -prune -o -print | grep -qF -e "$sample"; then
+	written_below_store -type f -printf '%s bytes  %P\n' | tail -n 3 | cut -c 1-100 | sed 's/^/   /; s/$/…/'
+	if written_below_store -type f -exec grep -lF -e "$marker" {} + | grep -q . ||
+		written_below_store -print | grep -qF -e "$local" -e "$marker"; then
 		fail "the store holds clear text"
 	fi
 	say "no subject, no body, no file name: \"$marker\" occurs nowhere"
@@ -207,11 +225,16 @@ prove_unlocked() {
 }
 
 sample() {
+	if [ "$(setting delivery)" != sealed ]; then
+		step "No sample: the configuration says delivery = \"$(setting delivery)\""
+		return
+	fi
 	prepare_sample
 	prove_delivery
 	prove_store
-	step "Ending the delivery epoch, then reading while $sample is locked"
-	"$program" lock "$sample" | sed 's/^/   /'
+	step "Reading while $sample is locked, after the end of the delivery epoch"
+	say "(the daemon wipes the delivery key after $(setting epoch), or when it ends; so it is restarted now)"
+	start
 	prove_locked
 	step "Unlocking with the password"
 	verb unlock "$sample" --password-fd 3 | sed 's/^/   /'
@@ -235,6 +258,8 @@ finish() {
 check_machine
 build
 setup
+step "Starting the daemon"
 start
+"$program" status | sed 's/^/   /'
 sample
 finish

@@ -73,8 +73,9 @@ func newRoot(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return ui.Fail(ui.ExitUsage, c.CommandPath()+" --help", err)
 	})
+	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newSetup(a), newServe(a), newEnroll(a), newUnlock(a), newLock(a), newStatus(a), newWho(a),
+	root.AddCommand(newSetup(a), newServe(a), newEnroll(a), newUnlock(a), newLock(a), newStatus(a), newWho(a), newVerify(a),
 		newVersion(a), newMan(a))
 	return root
 }
@@ -141,4 +142,9 @@ func (a *app) printf(format string, args ...any) error {
 		return ui.Failf(ui.ExitIOErr, "", "cannot write the answer: %w", err)
 	}
 	return nil
+}
+
+// warn tells people something that does not change the result.
+func (a *app) warn(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.err, "mailcryptfs: warning: "+format+"\n", args...) // nobody left to tell
 }
