@@ -168,6 +168,9 @@ func (r *run) files(targets []target) error {
 	err := r.walkAll(targets)
 	close(r.jobs)
 	wg.Wait()
+	if err == nil {
+		err = r.ctx.Err() // the workers may have stopped early
+	}
 	return err
 }
 
