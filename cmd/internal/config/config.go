@@ -9,6 +9,10 @@ import "time"
 // DefaultPath is where every verb looks for the file unless --config says otherwise.
 const DefaultPath = "/etc/mailcryptfs/mailcryptfs.toml"
 
+// pamName is the file name of the PAM module's socket where the file does not give it: it then lies beside the control
+// socket, so that two daemons never share one by accident.
+const pamName = "pam.sock"
+
 // Config is the whole configuration. The zero value is not useful: begin with Default.
 type Config struct {
 	Store          string        `toml:"store"`           // the encrypted tree; absolute path
@@ -33,6 +37,17 @@ type Config struct {
 	LockMemory     string        `toml:"lock_memory"`     // "require" or "warn"
 	Cluster        bool          `toml:"cluster"`         // the store is shared by several hosts
 	LogLevel       string        `toml:"log_level"`       // "debug", "info", "warn" or "error"
+	PAM            string        `toml:"pam"`             // socket of the PAM module; absolute path, or "" for none
+	Enroll         string        `toml:"enroll"`          // "manual" or "auto"
+	Recovery       string        `toml:"recovery"`        // "none"; "optional" and "required" are refused so far
+	Grace          time.Duration `toml:"grace"`           // how long a user stays unlocked after the last session
+	Idle           time.Duration `toml:"idle"`            // a private file opened within this time counts as use; 0: no
+	SessionCap     time.Duration `toml:"session_cap"`     // nobody stays unlocked for longer; 0: no limit
+	Anvil          string        `toml:"anvil"`           // Dovecot's anvil socket; absolute path, or "" for none
+	CyrusProc      string        `toml:"cyrus_proc"`      // Cyrus' proc directory; absolute path, or "" for none
+	WorkerFiles    int           `toml:"worker_files"`    // files converted per second; 0: no limit
+	WorkerBytes    int           `toml:"worker_bytes"`    // bytes converted per second; 0: no limit
+	WorkerUsers    int           `toml:"worker_users"`    // users converted at one time
 }
 
 // Default returns the settings that hold where the file says nothing. Each call returns a value of its own.
@@ -59,5 +74,10 @@ func Default() Config {
 		XAttrs:         true,
 		LockMemory:     "require",
 		LogLevel:       "info",
+		PAM:            "/run/mailcryptfs/" + pamName,
+		Enroll:         "manual",
+		Recovery:       "none",
+		Grace:          time.Minute,
+		WorkerUsers:    2,
 	}
 }

@@ -41,8 +41,8 @@ func TestKeysCoverTheStruct(t *testing.T) {
 			t.Errorf("key %q is not described", name)
 		}
 	}
-	if len(described) != typ.NumField() || len(described) > 22 {
-		t.Errorf("%d keys described, %d in the struct; the limit is 22", len(described), typ.NumField())
+	if len(described) != typ.NumField() || len(described) > 33 {
+		t.Errorf("%d keys described, %d in the struct; the limit is 33", len(described), typ.NumField())
 	}
 }
 
@@ -55,6 +55,9 @@ func TestParseGood(t *testing.T) {
 		"user = \"home/%u\"\nprofile = \"dovecot-maildir\"\n",
 		"epoch = \"2s\"\nkdf_memory_kib = 19456\nkdf_time = 1\n",
 		"delivery = \"plaintext\"\nunenrolled = \"plaintext\"\n",
+		"enroll = \"auto\"\nrecovery = \"none\"\n",
+		"pam = \"\"\nanvil = \"/run/dovecot/anvil\"\ncyrus_proc = \"/var/lib/cyrus/proc\"\n",
+		"idle = \"30m\"\ngrace = \"10s\"\nsession_cap = \"12h\"\nworker_files = 50\nworker_bytes = 1000000\n",
 		"private = [\"*.glass\"]\nmeta = [\"dovecot.index.cache\"]\ncluster = true\n",
 	} {
 		if _, err := Parse("f", []byte(text)); err != nil {
@@ -109,6 +112,17 @@ func TestParseBad(t *testing.T) {
 		{"epoch nonsense", "epoch = \"soon\"\n", []string{"f:1:", "epoch"}},
 		{"memory", "kdf_memory_kib = 8192\n", []string{"kdf_memory_kib = 8192", "19456"}},
 		{"derivations", "max_derivations = 0\n", []string{"between 1 and 64"}},
+		{"auto without recovery", "enroll = \"auto\"\n", []string{`f:1: enroll = "auto"`, `recovery = "none"`}},
+		{"recovery to come", "recovery = \"required\"\n", []string{`f:1: recovery = "required"`, "not part of this version"}},
+		{"enroll", "enroll = \"always\"\n", []string{"f:1: enroll", `"manual" or "auto"`}},
+		{"pam in view", "pam = \"/srv/mail/pam\"\n", []string{"f:1: pam", "outside both"}},
+		{"pam is control", "pam = \"/run/mailcryptfs/control.sock\"\n", []string{"f:1: pam", "another path"}},
+		{"relative anvil", "anvil = \"anvil\"\n", []string{"f:1: anvil", "absolute"}},
+		{"cyrus in store", "cyrus_proc = \"/var/lib/mailcryptfs/store/proc\"\n", []string{"f:1: cyrus_proc"}},
+		{"grace", "grace = \"0s\"\n", []string{"f:1: grace", "between 1s and 24h"}},
+		{"idle", "idle = \"5ms\"\n", []string{"f:1: idle", `"30m"`}},
+		{"cap", "session_cap = \"-1s\"\n", []string{"f:1: session_cap"}},
+		{"worker", "worker_files = -1\nworker_users = 0\n", []string{"f:1: worker_files", "f:2: worker_users"}},
 		{"log level", "log_level = \"loud\"\n", []string{"log_level"}},
 	}
 	for _, tt := range tests {
@@ -200,4 +214,18 @@ func normal(c Config) Config {
 	c.Private = append([]string{}, c.Private...)
 	c.Meta = append([]string{}, c.Meta...)
 	return c
+}
+
+func TestPAMSocketLiesBesideControl(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                                     "/run/mailcryptfs/pam.sock",
+		"control = \"/a/control\"\n":           "/a/pam.sock",
+		"control = \"/a/c\"\npam = \"\"\n":     "",
+		"control = \"/a/c\"\npam = \"/b/p\"\n": "/b/p",
+	} {
+		if c, err := Parse("f", []byte(text)); err != nil || c.PAM != want {
+			t.Errorf("%q: %q, %v; want %q", text, c.PAM, err, want)
+		}
+	}
 }

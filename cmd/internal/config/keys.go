@@ -16,7 +16,7 @@ type Key struct {
 
 // Keys returns the description of every key, in the order of the file.
 func Keys() []Key {
-	return append(append(placeKeys(), storageKeys()...), machineKeys()...)
+	return slices.Concat(placeKeys(), storageKeys(), sessionKeys(), machineKeys())
 }
 
 func placeKeys() []Key {
@@ -39,6 +39,8 @@ func placeKeys() []Key {
 			func(c *Config) any { return c.Keyring }},
 		{"control", "Socket between the verbs of mailcryptfs and the daemon (root only).",
 			func(c *Config) any { return c.Control }},
+		{"pam", "Socket between the PAM module and the daemon (root only); \"\" for none. Not given: pam.sock beside control.",
+			func(c *Config) any { return c.PAM }},
 	}
 }
 
@@ -57,6 +59,25 @@ func storageKeys() []Key {
 	}
 }
 
+func sessionKeys() []Key {
+	return []Key{
+		{"enroll", "\"manual\": mailcryptfs enroll makes keys; \"auto\": a user's first login does (needs recovery = \"none\").",
+			func(c *Config) any { return c.Enroll }},
+		{"recovery", "\"none\": a lost password loses the mail.",
+			func(c *Config) any { return c.Recovery }},
+		{"anvil", "Dovecot's anvil socket (/run/dovecot/anvil), \"\" for none: its users are in use while they have sessions.",
+			func(c *Config) any { return c.Anvil }},
+		{"cyrus_proc", "Cyrus' directory of sessions (proc in its configdirectory), \"\" for none: the same.",
+			func(c *Config) any { return c.CyrusProc }},
+		{"grace", "How long a user stays unlocked after the last use, 1s to 24h.",
+			func(c *Config) any { return c.Grace }},
+		{"idle", "A user who opened a message within this time is in use, \"0s\" for none.",
+			func(c *Config) any { return c.Idle }},
+		{"session_cap", "Nobody stays unlocked for longer than this, whatever is in use; \"0s\" for no limit.",
+			func(c *Config) any { return c.SessionCap }},
+	}
+}
+
 func machineKeys() []Key {
 	return []Key{
 		{"kdf_memory_kib", "Argon2id of new passwords: memory in KiB (at least 19456), passes, lanes.",
@@ -71,6 +92,10 @@ func machineKeys() []Key {
 			func(c *Config) any { return c.XAttrs }},
 		{"cluster", "The store is shared by several hosts, each with its own daemon.",
 			func(c *Config) any { return c.Cluster }},
+		{"worker_files", "Limits of background encryption: files per second, bytes per second (0: none), users at one time.",
+			func(c *Config) any { return c.WorkerFiles }},
+		{"worker_bytes", "", func(c *Config) any { return c.WorkerBytes }},
+		{"worker_users", "", func(c *Config) any { return c.WorkerUsers }},
 		{"log_level", "\"debug\", \"info\", \"warn\" or \"error\".",
 			func(c *Config) any { return c.LogLevel }},
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -36,6 +37,9 @@ func Parse(path string, text []byte) (Config, error) {
 	if err != nil {
 		return Config{}, syntaxError(path, err)
 	}
+	if !md.IsDefined("pam") {
+		c.PAM = filepath.Join(filepath.Dir(c.Control), pamName)
+	}
 	lines := keyLines(text)
 	var errs []error
 	seen := make(map[string]bool)
@@ -45,7 +49,12 @@ func Parse(path string, text []byte) (Config, error) {
 			errs = append(errs, unknownKey(path, lines, key[0]))
 		}
 	}
-	for _, err := range c.validate() {
+	invalid := c.validate()
+	if c.Enroll == "auto" && !md.IsDefined("recovery") {
+		invalid = append(invalid, &KeyError{Key: "enroll", Value: literal(c.Enroll), Problem: "first logins would make keys that only a password opens",
+			Remedy: `write recovery = "none" too if lost passwords may lose mail, or enroll = "manual"`})
+	}
+	for _, err := range invalid {
 		err.Path, err.Line = path, lines[err.Key]
 		errs = append(errs, err)
 	}

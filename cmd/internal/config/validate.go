@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"path/filepath"
 	"slices"
@@ -63,6 +64,7 @@ func (c *Config) validate() []*KeyError {
 	v.paths(c)
 	v.layout(c)
 	v.choices(c)
+	v.sessions(c)
 	v.numbers(c)
 	return v.errs
 }
@@ -94,8 +96,46 @@ func (v *checker) paths(c *Config) {
 			v.fail(p.key, p.value, "lies in the store or in the view: "+p.why, "choose a path outside both")
 		}
 	}
-	if len(c.Control) > maxSocketPath {
-		v.fail("control", c.Control, fmt.Sprintf("a socket path has at most %d bytes", maxSocketPath), "choose a shorter one")
+	for _, p := range []struct{ key, value string }{{"control", c.Control}, {"pam", c.PAM}, {"anvil", c.Anvil}} {
+		if len(p.value) > maxSocketPath {
+			v.fail(p.key, p.value, fmt.Sprintf("a socket path has at most %d bytes", maxSocketPath), "choose a shorter one")
+		}
+	}
+	v.optional(c, ok)
+}
+
+// optional judges paths that may be empty. disjoint says that store and view are good.
+func (v *checker) optional(c *Config, disjoint bool) {
+	for _, p := range []struct{ key, value string }{{"pam", c.PAM}, {"anvil", c.Anvil}, {"cyrus_proc", c.CyrusProc}} {
+		if p.value == "" || !v.absolute(p.key, p.value) || !disjoint {
+			continue
+		}
+		if within(p.value, c.Store) || within(p.value, c.View) {
+			v.fail(p.key, p.value, "lies in the store or in the view", "choose a path outside both")
+		}
+	}
+	if c.PAM != "" && c.PAM == c.Control {
+		v.fail("pam", c.PAM, "is the control socket", "choose another path")
+	}
+}
+
+func (v *checker) sessions(c *Config) {
+	v.oneOf("enroll", c.Enroll, "manual", "auto")
+	v.oneOf("recovery", c.Recovery, "none", "optional", "required")
+	if c.Recovery == "optional" || c.Recovery == "required" {
+		v.fail("recovery", c.Recovery, "recovery keys are not part of this version",
+			`write recovery = "none": a user who loses the password loses the mail`)
+	}
+	if c.Grace < time.Second || c.Grace > 24*time.Hour {
+		v.fail("grace", c.Grace, "is not between 1s and 24h", `write a time with a unit, for example "60s"`)
+	}
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{{"idle", c.Idle}, {"session_cap", c.SessionCap}} {
+		if d.value < 0 || d.value > 0 && d.value < time.Second {
+			v.fail(d.key, d.value, "is neither 0s nor at least 1s", `write a time with a unit, for example "30m"`)
+		}
 	}
 }
 
@@ -206,6 +246,9 @@ func (v *checker) numbers(c *Config) {
 	v.between("kdf_time", int(c.KDFTime), 1, MaxKDFTime)
 	v.between("kdf_threads", int(c.KDFThreads), 1, MaxKDFThreads)
 	v.between("max_derivations", c.MaxDerivations, 1, MaxDerivations)
+	v.between("worker_files", c.WorkerFiles, 0, math.MaxInt32)
+	v.between("worker_bytes", c.WorkerBytes, 0, math.MaxInt32)
+	v.between("worker_users", c.WorkerUsers, 1, 64)
 }
 
 func (v *checker) between(key string, n, lowest, highest int) {
