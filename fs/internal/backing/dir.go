@@ -63,6 +63,10 @@ func (d *Dir) Release() {
 // Sync makes the entries of the directory durable (fsync(2)).
 func (d *Dir) Sync() error { return again("fsync", func() error { return unix.Fsync(d.fd) }) }
 
+// SyncAll makes everything durable that was written to the filesystem of d, by
+// whomever (syncfs(2)).
+func (d *Dir) SyncAll() error { return again("syncfs", func() error { return unix.Syncfs(d.fd) }) }
+
 // Open opens the regular file name with the given open(2) flags.
 func (d *Dir) Open(name string, flags int) (*File, error) {
 	fd, err := openat(d.fd, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)

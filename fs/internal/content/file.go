@@ -54,6 +54,8 @@ type File struct {
 	// fresh says that no fsync has acknowledged anything of the content, so that
 	// a write-once file may still change in its layout (C10).
 	fresh bool
+	// unsynced says that a step of C10 is not known to be durable.
+	unsynced bool
 	// tail is the payload of block tailNo as it is stored, or empty: an append
 	// needs no read.
 	tail   []byte
@@ -63,7 +65,7 @@ type File struct {
 // Open takes up the stored file low, whose stored size is given. Errors wrap
 // format.ErrCorrupt or format.ErrUnsupported, or are those of keys and low.
 func Open(low Lower, stored int64, keys Keys) (*File, error) {
-	f := &File{low: low, keys: keys, stored: stored, fresh: stored == 0}
+	f := &File{low: low, keys: keys, fresh: stored == 0}
 	if stored == 0 {
 		return f, nil
 	}
@@ -74,7 +76,7 @@ func Open(low Lower, stored int64, keys Keys) (*File, error) {
 	if s.Plain == 0 {
 		return f, nil // nothing but torn appends (C9)
 	}
-	f.hdr, f.plain, f.final = s.Header, s.Plain, s.Final
+	f.hdr, f.plain, f.stored, f.final = s.Header, s.Plain, s.Stored, s.Final
 	f.key, err = keys.Open(&f.hdr)
 	return f, err
 }
@@ -83,6 +85,7 @@ func Open(low Lower, stored int64, keys Keys) (*File, error) {
 type Shape struct {
 	Header format.Header
 	Plain  int64 // plaintext size in bytes
+	Stored int64 // stored size in bytes without torn appends (C9)
 	Final  bool  // the last block is final
 }
 
@@ -116,6 +119,7 @@ func Probe(low io.ReaderAt, stored int64) (Shape, error) {
 		return s, fmt.Errorf("%w: write-once file has lost its end", format.ErrCorrupt)
 	}
 	s.Plain, s.Final = format.PlainSize(n, f), f.Final()
+	s.Stored = (n - 1).StoredStart() + int64(len(last))
 	return s, nil
 }
 

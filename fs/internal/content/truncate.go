@@ -46,18 +46,22 @@ func (f *File) shrink(size int64) error {
 		return err
 	}
 	f.tail = f.tail[:0]
+	old := append([]byte(nil), payload...)
 	payload = payload[:at+1]
-	if err := f.put(last, payload, f.final); err != nil {
-		return err
-	}
 	layout := format.Padded
 	if f.final {
 		layout = format.WriteOnce
 	}
 	stored := format.StoredSize(size, layout)
-	// A crash before this leaves a file whose block `last` reads as zeros behind
-	// its payload (C8); nothing of that was acknowledged.
-	if err := f.low.Truncate(stored); err != nil {
+	// A crash in between leaves a file whose block `last` reads as zeros behind its
+	// payload (C8); nothing of that was acknowledged.
+	err = f.put(last, payload, f.final)
+	if err == nil {
+		err = f.low.Truncate(stored)
+	}
+	if err != nil {
+		_ = f.put(last, old, f.final && last == f.lastNo())
+		_ = f.low.Truncate(f.stored)
 		return err
 	}
 	f.plain, f.stored = size, stored
@@ -69,29 +73,59 @@ func (f *File) shrink(size int64) error {
 // lose what was acknowledged: the steps of C10.
 func (f *File) toPadded() error {
 	last := f.lastNo()
-	aligned := (last + 1).StoredStart()
-	if f.stored != aligned {
-		if err := f.low.Truncate(aligned); err != nil {
+	if aligned := (last + 1).StoredStart(); f.stored != aligned {
+		err := f.step(func() error {
+			err := f.low.Truncate(aligned)
+			if err == nil {
+				f.stored = aligned
+			}
 			return err
-		}
-		f.stored = aligned
-		if err := f.low.Sync(false); err != nil {
+		})
+		if err != nil {
 			return err
 		}
 	}
 	if last > 0 && f.hdr.Layout == format.WriteOnce {
-		if err := f.reseal(0); err != nil {
+		if err := f.step(func() error { return f.reseal(0) }); err != nil {
 			return err
 		}
 	}
-	if err := f.reseal(last); err != nil {
+	return f.step(func() error {
+		err := f.reseal(last)
+		if err == nil {
+			f.final = false
+		}
 		return err
-	}
-	f.final = false
-	return nil
+	})
 }
 
-// reseal seals block no as one of a padded file and makes it durable.
+// step makes one change of C10 durable. What a failed step has left is made durable
+// before the next.
+func (f *File) step(change func() error) error {
+	if err := f.catchUp(); err != nil {
+		return err
+	}
+	f.unsynced = true
+	if err := change(); err != nil {
+		return err
+	}
+	return f.catchUp()
+}
+
+// catchUp makes durable what steps of C10 have changed.
+func (f *File) catchUp() error {
+	if !f.unsynced {
+		return nil
+	}
+	err := f.low.Sync(false)
+	if err == nil {
+		f.unsynced = false
+	}
+	return err
+}
+
+// reseal seals block no as one of a padded file. If that fails, the block is as it
+// was.
 func (f *File) reseal(no format.BlockNo) error {
 	buf := scratch.Get().(*[format.BlockSize]byte)
 	defer scratch.Put(buf)
@@ -101,11 +135,9 @@ func (f *File) reseal(no format.BlockNo) error {
 	}
 	old := f.hdr.Layout
 	f.hdr.Layout = format.Padded
-	if err := f.put(no, payload, false); err != nil {
-		if no == 0 {
-			f.hdr.Layout = old
-		}
-		return err
+	if err = f.put(no, payload, false); err != nil {
+		f.hdr.Layout = old
+		_ = f.put(no, payload, f.final && no == f.lastNo())
 	}
-	return f.low.Sync(false)
+	return err
 }

@@ -52,7 +52,7 @@ func (f *File) prepare() error {
 	if f.final && !f.fresh {
 		return f.toPadded()
 	}
-	return nil
+	return f.catchUp()
 }
 
 // forget gives up the key of a file that stayed empty.
@@ -187,13 +187,18 @@ func (f *File) undo(w *write, n int) {
 	_ = f.low.Truncate(f.stored)
 }
 
-// put seals one block and writes it.
+// put seals one block and writes it. Where a final block ends before the stored file
+// does, zeros follow it (C10).
 func (f *File) put(no format.BlockNo, payload []byte, final bool) error {
 	buf := scratch.Get().(*[format.BlockSize]byte)
 	defer scratch.Put(buf)
 	var nonce [format.NonceSize]byte
 	seal.Nonces(nonce[:])
 	n := f.key.Seal(buf[:], seal.Block{Header: &f.hdr, No: no, Final: final}, nonce[:], payload)
+	if end := int(min(format.BlockSize, f.stored-no.StoredStart())); n < end {
+		clear(buf[n:end])
+		n = end
+	}
 	_, err := f.low.WriteAt(buf[:n], no.StoredStart())
 	return err
 }

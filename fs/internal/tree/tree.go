@@ -72,8 +72,13 @@ type Tree struct {
 	used   map[account.User]time.Time                 // when a private file was opened last
 }
 
-// New makes a Tree over the open root of a store.
+// New makes a Tree over the open root of a store. What an earlier process left
+// unsynced is made durable first, so that every step of C10 that this one finds on
+// the store counts.
 func New(o Options) (*Tree, error) {
+	if err := o.Store.SyncAll(); err != nil {
+		return nil, fmt.Errorf("cannot sync the store: %w", err)
+	}
 	st, err := o.Store.StatSelf()
 	if err != nil {
 		return nil, fmt.Errorf("cannot describe the store: %w", err)
