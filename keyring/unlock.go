@@ -42,7 +42,7 @@ func (r *Ring) Unlock(ctx context.Context, u account.User, password []byte) erro
 	}
 	err = r.unlock(ctx, m, password, check)
 	if errors.Is(err, ErrWrongSecret) {
-		m.note("a password opened no slot (changed behind our back?)")
+		m.wrongPassword()
 	}
 	return err
 }
