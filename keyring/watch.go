@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -15,6 +16,10 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 )
+
+// dirInterval is how often the directory itself is looked at. The kernel tells of its removal only when nobody has it
+// open any more, and we do; its entries go before it, and of these we hear at once.
+const dirInterval = 2 * time.Second
 
 // Watch follows the keyring directory until ctx ends, and then returns nil: an entry that appears unlocks, one that goes
 // locks, whoever did it. When the kernel has lost events everything is looked at again. If the directory itself is
@@ -34,10 +39,14 @@ func (r *Ring) Watch(ctx context.Context) error {
 	if err := r.rescan(ctx); err != nil {
 		return err
 	}
+	tick := time.NewTicker(dirInterval)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tick.C:
+			err = r.checkDir()
 		case ev, ok := <-w.Events:
 			if !ok {
 				return errors.New("the watch of the keyring directory ended")

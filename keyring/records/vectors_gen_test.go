@@ -60,7 +60,7 @@ func (v vector) encode() []byte {
 
 const (
 	alice    account.User = "alice@example.org"
-	password              = "correct horse battery staple"
+	password string       = "correct horse battery staple"
 )
 
 // cheap are the parameters of the vectors: a reader need not spend much on them.
