@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,7 @@ mail is opened too.`,
   mailcryptfs verify --user alice@example.org --password-fd 3 3</run/secrets/alice
   mailcryptfs verify --json /srv/mail/alice@example.org | jq .summary`,
 		Annotations: exits("0   no damage was found", "64  wrong arguments", "65  damage was found", "66  a path is not there",
-			"67  the user is not enrolled", "74  the store cannot be read", "75  it was interrupted", "77  wrong password, or not root",
+			"67  no password can open mail of a user who is not enrolled", "74  the store cannot be read", "75  it was interrupted", "77  wrong password, or not root",
 			"78  the configuration or the site secret cannot work"),
 		RunE: func(c *cobra.Command, args []string) error { return v.run(c.Context(), args) },
 	}
@@ -82,11 +83,10 @@ func (v *verify) run(ctx context.Context, paths []string) error {
 }
 
 func (v *verify) judge() error {
-	given := v.password.FD >= 0 || v.password.File != ""
 	switch {
 	case v.user != "":
 		return checkUser(v.user)
-	case given:
+	case v.passwordGiven():
 		return ui.Failf(ui.ExitUsage, "add --user USER", "a password opens the mail of one user only")
 	}
 	return nil
@@ -99,26 +99,70 @@ func (v *verify) keys(ctx context.Context, c config.Config, keys *site.Keys) (ch
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		dir = "" // no daemon has run since the machine started
 	}
-	offline, err := keyring.OpenOffline(c.Store, dir, keys)
-	given := v.password.FD >= 0 || v.password.File != ""
+	frozen, thaw, err := check.Freeze(c.Store) // reading key records leaves no trace either
 	if err != nil {
-		if given {
-			return nil, nil, ui.Fail(ui.ExitIOErr, "mailcryptfs verify, without a password, says what is wrong", err)
-		}
-		v.warn("cannot open any user's mail: %v", err)
-		return nil, func() {}, nil
+		return nil, nil, ui.Fail(ui.ExitIOErr, "", err)
 	}
-	if given {
-		err = v.openByPassword(ctx, offline)
+	source := &frozenKeys{frozen: frozen, store: c.Store}
+	source.Offline, err = keyring.OpenOffline(frozen, dir, keys)
+	if err != nil {
+		thaw()
+		return nil, func() {}, v.withoutKeys(source.named(err))
+	}
+	release := func() {
+		source.Close()
+		thaw()
+	}
+	if v.passwordGiven() {
+		err = source.named(v.openByPassword(ctx, source.Offline))
 	} else {
-		err = v.openByEntries(offline)
+		v.openByEntries(source)
 	}
 	if err != nil {
-		offline.Close()
+		release()
 		return nil, nil, err
 	}
-	return offline, offline.Close, nil
+	return source, release, nil
 }
+
+func (v *verify) passwordGiven() bool { return v.password.FD >= 0 || v.password.File != "" }
+
+// withoutKeys says that the check goes on with everybody locked, or fails where a password was given.
+func (v *verify) withoutKeys(err error) error {
+	if v.passwordGiven() {
+		return ui.Fail(ui.ExitIOErr, "mailcryptfs verify, without a password, says what is wrong", err)
+	}
+	v.warn("cannot open any user's mail: %v", err)
+	return nil
+}
+
+// frozenKeys are the keys of a store that is read through check.Freeze; its errors name the paths of the store.
+type frozenKeys struct {
+	*keyring.Offline
+	frozen, store string
+}
+
+// OpeningKey implements check.Keys.
+func (k *frozenKeys) OpeningKey(u account.User, id secret.ID) (*secret.Key, error) {
+	key, err := k.Offline.OpeningKey(u, id)
+	return key, k.named(err)
+}
+
+func (k *frozenKeys) named(err error) error {
+	if err == nil || k.frozen == k.store || !strings.Contains(err.Error(), k.frozen) {
+		return err
+	}
+	return &namedError{err, strings.ReplaceAll(err.Error(), k.frozen, k.store)}
+}
+
+// namedError is an error in other words.
+type namedError struct {
+	error
+	text string
+}
+
+func (e *namedError) Error() string { return e.text }
+func (e *namedError) Unwrap() error { return e.error }
 
 func (v *verify) openByPassword(ctx context.Context, offline *keyring.Offline) error {
 	password, err := readPassword(v.password, "Password of "+ui.Safe(v.user), false)
@@ -129,25 +173,22 @@ func (v *verify) openByPassword(ctx context.Context, offline *keyring.Offline) e
 }
 
 // openByEntries opens the users that have keyring entries. One that does not open is told and counts as locked.
-func (v *verify) openByEntries(offline *keyring.Offline) error {
-	users, err := offline.Users()
+func (v *verify) openByEntries(source *frozenKeys) {
+	users, err := source.Users()
 	if err != nil {
-		v.warn("%v", err) // the check reports each of these too
+		v.warn("%v", source.named(err)) // the check reports each of these too
 	}
 	if v.user != "" {
 		users = []account.User{account.User(v.user)}
 	}
 	for _, u := range users {
-		err := offline.UnlockByEntry(u)
+		err := source.UnlockByEntry(u)
 		switch {
-		case err == nil, errors.Is(err, secret.ErrLocked):
-		case errors.Is(err, secret.ErrNotEnrolled) && v.user != "":
-			return explain(v.user, translate(err))
+		case err == nil, errors.Is(err, secret.ErrLocked), errors.Is(err, secret.ErrNotEnrolled):
 		default:
-			v.warn("cannot open the mail of %s: %v", ui.Safe(string(u)), err)
+			v.warn("cannot open the mail of %s: %v", ui.Safe(string(u)), source.named(err))
 		}
 	}
-	return nil
 }
 
 func (v *verify) check(ctx context.Context, c config.Config, keys *site.Keys, source check.Keys, paths []string) error {
@@ -173,7 +214,7 @@ func (v *verify) check(ctx context.Context, c config.Config, keys *site.Keys, so
 	}
 	if summary.Damage > 0 {
 		return ui.Failf(ui.ExitDataErr, "restore the files named above from a backup; the rest of the mail is not affected",
-			"%s has %d damaged entries", c.Store, summary.Damage)
+			"the store %s is damaged in %d places", c.Store, summary.Damage)
 	}
 	return nil
 }

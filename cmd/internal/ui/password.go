@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/term"
-
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
@@ -85,45 +83,6 @@ func readAll(r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(buf[:n], []byte("\n")), nil
-}
-
-func readTerminal(prompt string, confirm bool) ([]byte, error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return nil, Failf(ExitUsage, "use --password-fd N or --password-file FILE", "no terminal to ask for a password on")
-	}
-	defer tty.Close()
-	first, err := ask(tty, prompt+": ")
-	if err != nil {
-		return nil, err
-	}
-	if first, err = judge(first); err != nil || !confirm {
-		return first, err
-	}
-	second, err := ask(tty, prompt+" again: ")
-	defer secret.Wipe(second)
-	if err != nil {
-		secret.Wipe(first)
-		return nil, err
-	}
-	if !bytes.Equal(first, second) {
-		secret.Wipe(first)
-		return nil, Failf(ExitUsage, "try again", "the two passwords differ")
-	}
-	return first, nil
-}
-
-func ask(tty *os.File, prompt string) ([]byte, error) {
-	if _, err := io.WriteString(tty, prompt); err != nil {
-		return nil, Failf(ExitIOErr, "", "cannot ask for the password: %w", err)
-	}
-	p, err := term.ReadPassword(int(tty.Fd()))
-	_, _ = io.WriteString(tty, "\n") // cosmetic
-	if err != nil {
-		secret.Wipe(p)
-		return nil, Failf(ExitIOErr, "", "cannot read the password from the terminal: %w", err)
-	}
-	return p, nil
 }
 
 // judge refuses passwords that no login could ever present.
