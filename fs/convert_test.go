@@ -3,7 +3,7 @@ package fs_test
 import (
 	"bytes"
 	"errors"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	mcfs "github.com/mailcryptfs/mailcryptfs/fs"
+	"github.com/mailcryptfs/mailcryptfs/fs"
 )
 
 // shape is what the view must not change in a conversion.
 type shape struct {
 	size  int64
-	mode  fs.FileMode
+	mode  iofs.FileMode
 	mtime time.Time
 	ino   uint64
 	nlink uint64
@@ -28,7 +28,7 @@ type shape struct {
 func shapes(t *testing.T, root string) map[string]shape {
 	t.Helper()
 	out := map[string]shape{}
-	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, _ iofs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func shapes(t *testing.T, root string) map[string]shape {
 // grep returns the files below root whose name or content has the marker.
 func grep(t *testing.T, root, marker string) (found []string) {
 	t.Helper()
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, d iofs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -130,7 +130,7 @@ func TestConvert(t *testing.T) {
 		t.Fatalf("encrypt with an open file: %+v, %v", r, err)
 	}
 	busy.Close()
-	again := func(run func() (mcfs.Report, error)) mcfs.Report {
+	again := func(run func() (fs.Report, error)) fs.Report {
 		t.Helper()
 		for {
 			r, err := run()
@@ -142,16 +142,16 @@ func TestConvert(t *testing.T) {
 			}
 		}
 	}
-	again(func() (mcfs.Report, error) { return m.Encrypt(t.Context(), "alice", false, nil) })
+	again(func() (fs.Report, error) { return m.Encrypt(t.Context(), "alice", false, nil) })
 	same(t, "after encrypting", shapes(t, view), want)
 	if left := grep(t, m.store, marker); len(left) > 0 {
 		t.Errorf("in clear after encrypting: %q", left)
 	}
-	if r := again(func() (mcfs.Report, error) { return m.Encrypt(t.Context(), "alice", true, nil) }); r.Left != 0 {
+	if r := again(func() (fs.Report, error) { return m.Encrypt(t.Context(), "alice", true, nil) }); r.Left != 0 {
 		t.Errorf("a second pass finds %+v", r)
 	}
 
-	again(func() (mcfs.Report, error) { return m.Decrypt(t.Context(), "alice", false, nil) })
+	again(func() (fs.Report, error) { return m.Decrypt(t.Context(), "alice", false, nil) })
 	same(t, "after decrypting", shapes(t, view), want)
 	for path, s := range want {
 		b, err := os.ReadFile(filepath.Join(root, path))

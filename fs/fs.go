@@ -50,6 +50,7 @@ type View struct {
 	server *fuse.Server
 	worker *worker.Worker
 	mount  string
+	minor  uint32 // names the kernel's connection
 }
 
 // Mount mounts a view, for all users and without fusermount, and returns when the
@@ -63,6 +64,11 @@ func Mount(o Options) (*View, error) {
 	if v.server, err = v.node.Mount(o.View, o.Store, o.XAttrs); err != nil {
 		return nil, err
 	}
+	var st unix.Stat_t
+	if err := unix.Stat(o.View, &st); err != nil {
+		return nil, errors.Join(fmt.Errorf("the view on %s does not answer: %w", o.View, err), v.Unmount())
+	}
+	v.minor = unix.Minor(st.Dev)
 	return v, nil
 }
 
@@ -124,30 +130,6 @@ func (v *View) Use(u account.User) (handles int, last time.Time) { return v.tree
 
 // Wait returns when the kernel's connection has ended.
 func (v *View) Wait() { v.server.Wait() }
-
-const (
-	unmountTries = 25
-	unmountPause = 200 * time.Millisecond
-)
-
-// Unmount ends the view. While processes use it, it tries for five seconds; then it
-// detaches the mount, and what they have open fails from then on.
-func (v *View) Unmount() error {
-	var err error
-	for range unmountTries {
-		if err = unix.Unmount(v.mount, unix.UMOUNT_NOFOLLOW); !errors.Is(err, unix.EBUSY) {
-			break
-		}
-		time.Sleep(unmountPause)
-	}
-	if errors.Is(err, unix.EBUSY) {
-		err = unix.Unmount(v.mount, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	}
-	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: no longer mounted
-		return fmt.Errorf("cannot unmount %s: %w", v.mount, err)
-	}
-	return nil
-}
 
 // Stats are figures of a running view.
 type Stats struct {

@@ -1,0 +1,64 @@
+package fs
+
+import (
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	unmountTries = 25
+	unmountPause = 200 * time.Millisecond
+	abortWait    = 5 * time.Second
+)
+
+// Unmount ends the view. While processes use it, it tries for five seconds; then it
+// detaches the mount and cuts the connection, and what they have open fails from then
+// on. When it returns nil no request is being served any more.
+func (v *View) Unmount() error {
+	var err error
+	for range unmountTries {
+		if err = unix.Unmount(v.mount, unix.UMOUNT_NOFOLLOW); !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(unmountPause)
+	}
+	if errors.Is(err, unix.EBUSY) {
+		err = errors.Join(unix.Unmount(v.mount, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW), v.abort())
+	}
+	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: no longer mounted
+		return fmt.Errorf("cannot unmount %s: %w", v.mount, err)
+	}
+	done := make(chan struct{})
+	go func() {
+		v.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(abortWait):
+		return fmt.Errorf("requests are still being served after %s was unmounted", v.mount)
+	}
+}
+
+const connections = "/sys/fs/fuse/connections"
+
+// abort cuts the kernel's connection (Documentation/filesystems/fuse.rst). Where the
+// control filesystem is not mounted, as in many containers, it is for a moment.
+func (v *View) abort() error {
+	file := fmt.Sprintf("%s/%d/abort", connections, v.minor)
+	err := os.WriteFile(file, []byte("1"), 0)
+	if !errors.Is(err, iofs.ErrNotExist) {
+		return err
+	}
+	if err := unix.Mount("fusectl", connections, "fusectl", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("cannot reach %s: %w", file, err)
+	}
+	err = os.WriteFile(file, []byte("1"), 0)
+	return errors.Join(err, unix.Unmount(connections, 0))
+}
