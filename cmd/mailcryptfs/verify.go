@@ -214,7 +214,7 @@ func (v *verify) check(ctx context.Context, c config.Config, keys *site.Keys, so
 	}
 	if summary.Damage > 0 {
 		return ui.Failf(ui.ExitDataErr, "restore the files named above from a backup; the rest of the mail is not affected",
-			"the store %s is damaged in %d places", c.Store, summary.Damage)
+			"the store %s is damaged (findings: %d)", c.Store, summary.Damage)
 	}
 	return nil
 }
