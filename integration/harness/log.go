@@ -12,7 +12,7 @@ import (
 
 // loud matches a log line that needs a reason: slog's text or JSON form, or the priority prefix of systemd; a Go panic and
 // the race detector's report too.
-var loud = regexp.MustCompile(`\blevel=(WARN|ERROR)|"level":"(WARN|ERROR)"|^<[0-4]>|^(WARN|ERROR)\b|^panic:|^fatal error:|DATA RACE|\bpanic\b`)
+var loud = regexp.MustCompile(`\blevel=(WARN|ERROR)|"level":"(WARN|ERROR)"|^<[0-4]>|^(WARN|ERROR)\b|^panic:|^fatal error:|DATA RACE`)
 
 // Log is what the daemon wrote, over all its lives, and what of it the test has announced.
 type Log struct {
