@@ -396,7 +396,7 @@ func TestForeign(t *testing.T) {
 	f := standard(t)
 	o := f.options()
 	o.Site = newSite(t)
-	_, err := Verify(t.Context(), o, func(Finding) {})
+	_, err := Verify(t.Context(), o, func(x Finding) { t.Errorf("%+v", x) })
 	if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), f.store) {
 		t.Errorf("got %v", err)
 	}

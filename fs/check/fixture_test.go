@@ -261,9 +261,20 @@ func (f *fixture) verify(o Options) ([]Finding, Summary) {
 	s, err := Verify(f.Context(), o, func(x Finding) { found = append(found, x) })
 	must(f, err)
 	if after := snapshot(f, f.store); after != before {
-		f.Errorf("the store was changed:\n%s\nwas\n%s", after, before)
+		f.Errorf("the store was changed: %s", difference(before, after))
 	}
 	return found, s
+}
+
+// difference returns the lines of after that are not in before.
+func difference(before, after string) string {
+	var b strings.Builder
+	for line := range strings.Lines(after) {
+		if !strings.Contains(before, line) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // snapshot describes every entry of a tree: type, mode, owner, size, times, content, target, attributes.

@@ -35,20 +35,38 @@ type recordsRun struct {
 	*run
 	quiet     bool                    // only the index is wanted
 	authentic int                     // records that authenticate
-	storeErr  error                   // of the store record
 	only      map[string]account.User // whose records are read, by escaped name; nil: everybody's
 }
 
 // records checks the key records of these users, or of all. The error is ErrForeign or that of the context.
 func (r *run) records(only map[account.User]bool) error {
 	k := &recordsRun{run: r, only: escaped(only)}
-	if err := k.all(); err != nil {
+	if errors.Is(k.storeError(), records.ErrMAC) {
+		// One record that authenticates shows that the store record is damaged, and the site secret right.
+		k.quiet = true
+		if err := k.all(); err != nil {
+			return err
+		}
+		if k.authentic == 0 {
+			return fmt.Errorf("%s: %w, or all its key records were changed", r.o.Store, ErrForeign)
+		}
+		k.quiet = false
+	}
+	return k.all()
+}
+
+// storeError returns what is wrong with the store record.
+func (k *recordsRun) storeError() error {
+	dir, err := k.root.OpenDir(names.KeyDir)
+	if err != nil {
 		return err
 	}
-	if errors.Is(k.storeErr, records.ErrMAC) && k.authentic == 0 {
-		return fmt.Errorf("%s: %w, or all its key records were changed", r.o.Store, ErrForeign)
+	defer dir.Release()
+	b, err := readFile(dir, storeName)
+	if err == nil {
+		_, err = records.ParseStore(b, k.o.Site.RecordMAC)
 	}
-	return nil
+	return err
 }
 
 // readLate reads the records of u again, and those of everybody once, for a key that is in none of them so far.
@@ -92,7 +110,6 @@ func (k *recordsRun) all() error {
 	path := join(k.o.Store, names.KeyDir)
 	dir, err := k.openDir(k.root, names.KeyDir, path, "")
 	if err != nil {
-		k.storeErr = err
 		k.found(Finding{Kind: StoreRecord, Store: path, Detail: "the directory of key records cannot be read: " + err.Error()})
 		return k.ctx.Err()
 	}
@@ -122,7 +139,7 @@ func (k *recordsRun) storeRecord(dir *backing.Dir, path string) {
 	if err == nil {
 		_, err = records.ParseStore(b, k.o.Site.RecordMAC)
 	}
-	if k.storeErr = err; err != nil {
+	if err != nil {
 		k.found(Finding{Kind: StoreRecord, Store: path, Detail: reason(err)})
 	}
 }
