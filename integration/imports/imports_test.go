@@ -44,7 +44,8 @@ var rules = []rule{
 	{"fs/internal/seal", []string{"fs/internal/format", "keyring/secret", "keyring/account", "keyring/site"}, "seals bytes, knows no file"},
 	{"fs/internal/names", []string{"fs/internal/seal", "fs/internal/format", "keyring/secret", "keyring/account", "keyring/site"}, "names are bytes"},
 	{"fs/internal/node", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site"}, "translates kernel requests"},
-	{"fs/check", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site"}, "reads a store with no mount"},
+	{"fs/check", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site", "keyring/records", "keyring/slot"},
+		"reads a store with no mount, key records too"},
 	{"fs/...", []string{"fs/...", "keyring/secret", "keyring/account", "keyring/site"}, "gets keys through fs.KeySource, never from the ring itself"},
 
 	{"integration/...", []string{"..."}, "tests of the whole"},
