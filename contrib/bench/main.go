@@ -50,7 +50,7 @@ func parse(args []string) (options, error) {
 	o := options{}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&o.env.Lower, "lower", "", "empty `directory` on the filesystem that all targets store to")
-	f.StringVar(&o.env.Work, "work", "", "`directory` for mount points, sockets, a keyring and logs")
+	f.StringVar(&o.env.Work, "work", "", "`directory` for mount points, sockets, a keyring and logs, in one with a unique name")
 	f.StringVar(&o.env.Bin, "bin", "", "`directory` with the programs to measure")
 	f.StringVar(&o.out, "out", ".", "`directory` for results.json, results.md and ratios.svg")
 	f.StringVar(&o.patterns, "patterns", "", "comma-separated `names` of patterns, * matches anything (default: all)")
@@ -132,7 +132,7 @@ func run(args []string) error {
 
 func measureAll(o options, targets []*target.Target, patterns []pattern.Pattern, workers []int) (*report.Results, error) {
 	b := &bench{lower: o.env.Lower, targets: targets, workers: workers, rounds: o.rounds, budget: o.budget, progress: os.Stderr}
-	tracer, err := measure.NewTracer(filepath.Join(o.env.Work, "tracefs"))
+	tracer, err := measure.NewTracer(filepath.Base(filepath.Dir(o.env.Work)), filepath.Join(o.env.Work, "tracefs"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench: FUSE requests are not counted:", err)
 	} else {

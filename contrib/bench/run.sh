@@ -85,13 +85,23 @@ inside() { # in the namespaces
 		-about "ext4, journaled, in a file of $size MiB on $(findmnt -no FSTYPE -T "$work"), loop device with direct I/O" "$@"
 }
 
+clean() {
+	if [[ -n $inside ]]; then
+		kill -KILL "$inside" 2>/dev/null || true
+		wait "$inside" 2>/dev/null || true
+	fi
+	rm -rf --one-file-system "$work"
+	# The benchmark removes its instance of the kernel's tracing itself, unless it was killed.
+	rmdir "/sys/kernel/tracing/instances/${work##*/}" 2>/dev/null || true
+}
+
 if [[ ${1-} == --inside ]]; then
 	shift
 	inside "$@"
 	exit
 fi
 
-targets= out=$PWD/bench-results size=${IMAGE_MIB:-6144}
+inside= targets= out=$PWD/bench-results size=${IMAGE_MIB:-6144}
 args=()
 while (($#)); do
 	case $1 in
@@ -107,7 +117,7 @@ done
 ((EUID == 0)) || fail "must be run as root: it mounts filesystems and drops caches"
 
 work=$(mktemp -d "${IMAGE_DIR:-/var/tmp}/mailcryptfs-bench.XXXXXX")
-trap 'rm -rf --one-file-system "$work"' EXIT
+trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 mkdir -p "$work"/{bin,disk,run} "$out"
@@ -118,5 +128,9 @@ build
 make_image
 export work out size command revision
 # Should this shell die of whatever signal, unshare dies with it, and with unshare all that is inside.
-setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc "$0" --inside "${args[@]}"
+# In the background, because the shell heeds a signal at once only while it waits.
+setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc "$0" --inside "${args[@]}" &
+inside=$!
+wait "$inside"
+inside=
 echo "results are in $out: results.md, results.json, ratios.svg"

@@ -20,9 +20,10 @@ type Tracer struct {
 	dir   string // the instance
 }
 
-// NewTracer prepares counting. It fails where the kernel has no such trace points (they came with Linux 6.11) or the
+// NewTracer prepares counting in a tracing instance of that name, which must not exist; tracefs is mounted on mountpoint
+// unless it is where it usually is. It fails where the kernel has no such trace points (they came with Linux 6.11) or the
 // caller may not use them.
-func NewTracer(mountpoint string) (*Tracer, error) {
+func NewTracer(name, mountpoint string) (*Tracer, error) {
 	t := &Tracer{}
 	root := "/sys/kernel/tracing"
 	if _, err := os.Stat(filepath.Join(root, "instances")); err != nil {
@@ -34,7 +35,7 @@ func NewTracer(mountpoint string) (*Tracer, error) {
 		}
 		root, t.mount = mountpoint, mountpoint
 	}
-	t.dir = filepath.Join(root, "instances", fmt.Sprintf("mailcryptfs-bench-%d", os.Getpid()))
+	t.dir = filepath.Join(root, "instances", name)
 	if err := os.Mkdir(t.dir, 0o700); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}

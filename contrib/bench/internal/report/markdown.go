@@ -20,6 +20,7 @@ func (r *Results) WriteMarkdown(w io.Writer) error {
 	b := &strings.Builder{}
 	r.writeMachine(b)
 	r.writeRatios(b)
+	r.writeLatencies(b)
 	r.writeLocked(b)
 	r.writeTable(b, "Latency of one operation, µs: p50 / p99 (medians over the rounds)", func(s *Series) string {
 		return fmt.Sprintf("%s / %s",
@@ -106,6 +107,39 @@ func (r *Results) verdict(p Pattern, workers int) string {
 		return fmt.Sprintf("≥ %v: yes", goal)
 	default:
 		return fmt.Sprintf("≥ %v: **no**", goal)
+	}
+}
+
+// writeLatencies writes how the typical operation of one worker compares. Pauses, by which a busy machine lengthens some
+// operations, move the median latency less than the speed.
+func (r *Results) writeLatencies(b *strings.Builder) {
+	fmt.Fprintf(b, "\n### The same by the median latency of one worker's operations: less disturbed by what else the machine does\n\n")
+	header := []string{"pattern", r.Baseline + " p50, µs"}
+	for _, t := range r.Targets {
+		if t.Name != r.Baseline {
+			header = append(header, t.Name)
+		}
+	}
+	writeRow(b, header...)
+	writeRow(b, slices.Repeat([]string{"---"}, len(header))...)
+	median := func(s *Series) float64 { return s.Of(func(s measure.Sample) float64 { return s.P50 }).Median }
+	for _, p := range r.Patterns {
+		base := r.Find(p.Name, r.Baseline, 1)
+		if base == nil {
+			continue
+		}
+		row := []string{p.Name, number(median(base))}
+		for _, t := range r.Targets {
+			if t.Name == r.Baseline {
+				continue
+			}
+			text := ""
+			if s := r.Find(p.Name, t.Name, 1); s != nil && median(s) > 0 {
+				text = number(median(base) / median(s))
+			}
+			row = append(row, text)
+		}
+		writeRow(b, row...)
 	}
 }
 
