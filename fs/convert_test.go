@@ -173,3 +173,30 @@ func same(t *testing.T, when string, got, want map[string]shape) {
 		t.Errorf("%s there are %d entries, were %d", when, len(got), len(want))
 	}
 }
+
+// TestFollow shows that an index that was written in the tmp of a folder can be read
+// while its user is locked.
+func TestFollow(t *testing.T) {
+	m := mountView(t)
+	if err := os.MkdirAll(filepath.Join(m.view, "alice/tmp"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	temp, index := filepath.Join(m.view, "alice/tmp/x"), filepath.Join(m.view, "alice/subscriptions")
+	if err := errors.Join(os.WriteFile(temp, []byte("INBOX\n"), 0o600), os.Rename(temp, index)); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		r, err := m.Encrypt(t.Context(), "alice", true, nil)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("it was not converted: %+v, %v", r, err)
+		}
+		if r.Left == 0 {
+			break
+		}
+	}
+	m.keys.lock("alice", true)
+	m.KeysGone("alice")
+	if b, err := os.ReadFile(index); err != nil || string(b) != "INBOX\n" {
+		t.Fatalf("%q, %v", b, err)
+	}
+}

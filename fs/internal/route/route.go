@@ -6,6 +6,7 @@ package route
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
@@ -23,18 +24,22 @@ const (
 	Message
 )
 
-// profile is a named set of patterns.
-type profile struct{ messages, private []string }
+// profile is a named set of patterns; meta goes before messages and private.
+type profile struct{ meta, messages, private []string }
 
 var maildirPrivate = []string{
 	"dovecot.index.cache*", "dovecot.index.search*", // header text; squat's index
 	"lucene-indexes/**", "xapian-indexes/**", "fts-flatcurve/**", // full-text indexes
 }
 
+// maildirMeta keeps what looks like the tmp of a folder and is not: a script saved
+// there is read at each delivery, also while its user is locked.
+var maildirMeta = []string{"sieve/tmp/*"}
+
 func profileOf(name string) (profile, error) {
 	switch name {
 	case "maildir", "dovecot-maildir":
-		return profile{messages: []string{"cur/*", "new/*", "tmp/*"}, private: maildirPrivate}, nil
+		return profile{meta: maildirMeta, messages: []string{"cur/*", "new/*", "tmp/*"}, private: maildirPrivate}, nil
 	}
 	return profile{}, fmt.Errorf("unknown profile %q: use \"maildir\" or \"dovecot-maildir\"", name)
 }
@@ -46,15 +51,17 @@ type Policy struct {
 }
 
 type rule struct {
-	dir, base string
-	tree      bool
-	class     Class
+	dirs  []string // the last components of the directory's path
+	base  string
+	tree  bool
+	class Class
 }
 
 // New compiles a policy. template is a path below the root of the view whose
 // components are literal text with at most one of %u, %d, %n each; private and
-// meta are patterns of path.Match for "name", "directory/name" or "directory/**"
-// that go before those of the profile, meta before private.
+// meta are patterns of path.Match for "name", "directory/name" (with any number of
+// directories) or "directory/**" that go before those of the profile, meta before
+// private.
 func New(profileName, template string, private, meta []string) (*Policy, error) {
 	p, err := profileOf(profileName)
 	if err != nil {
@@ -64,7 +71,7 @@ func New(profileName, template string, private, meta []string) (*Policy, error) 
 	for _, set := range []struct {
 		patterns []string
 		class    Class
-	}{{meta, Meta}, {private, Private}, {p.messages, Message}, {p.private, Private}} {
+	}{{meta, Meta}, {private, Private}, {p.meta, Meta}, {p.messages, Message}, {p.private, Private}} {
 		for _, s := range set.patterns {
 			r, err := parseRule(s, set.class)
 			if err != nil {
@@ -78,17 +85,16 @@ func New(profileName, template string, private, meta []string) (*Policy, error) 
 }
 
 func parseRule(s string, c Class) (rule, error) {
-	r := rule{base: s, class: c}
-	if i := strings.IndexByte(s, '/'); i >= 0 {
-		r.dir, r.base = s[:i], s[i+1:]
-	}
+	parts := strings.Split(s, "/")
+	last := len(parts) - 1
+	r := rule{dirs: parts[:last], base: parts[last], class: c}
 	if r.base == "**" {
 		r.tree, r.base = true, "*"
 	}
-	if r.tree && r.dir == "" || strings.Contains(r.base, "/") || r.base == "" || strings.Contains(s, "**") && !r.tree {
+	if r.tree && len(r.dirs) != 1 || slices.Contains(parts, "") || strings.Contains(s, "**") && !r.tree {
 		return r, fmt.Errorf("pattern %q is none of \"name\", \"directory/name\", \"directory/**\"", s)
 	}
-	for _, g := range []string{r.dir, r.base} {
+	for _, g := range parts {
 		if _, err := path.Match(g, ""); err != nil {
 			return r, fmt.Errorf("pattern %q: %w", s, err)
 		}
@@ -96,10 +102,22 @@ func parseRule(s string, c Class) (rule, error) {
 	return r, nil
 }
 
+// holds reports whether the files of directory d are below the directories of r.
+func (r *rule) holds(d *Dir) bool {
+	for i := len(r.dirs) - 1; i >= 0; i-- {
+		if d == nil || !match(r.dirs[i], d.name) {
+			return false
+		}
+		d = d.up
+	}
+	return true
+}
+
 // Dir is a directory of the view as the policy sees it. It is immutable and safe
 // for concurrent use.
 type Dir struct {
 	pol    *Policy
+	up     *Dir
 	name   string
 	depth  int  // components of the template that its path has matched
 	off    bool // left the template: nobody's, for good
@@ -114,13 +132,13 @@ func (p *Policy) Root() *Dir { return &Dir{pol: p} }
 
 // Child returns the subdirectory name of d.
 func (d *Dir) Child(name string) *Dir {
-	c := &Dir{pol: d.pol, name: name, depth: d.depth, off: d.off, vars: d.vars, user: d.user, tree: d.tree, inTree: d.inTree}
+	c := &Dir{pol: d.pol, up: d, name: name, depth: d.depth, off: d.off, vars: d.vars, user: d.user, tree: d.tree, inTree: d.inTree}
 	if c.user == "" && !c.off {
 		c.descend(name)
 	}
 	if !c.inTree {
 		for _, r := range d.pol.rules {
-			if r.tree && match(r.dir, name) {
+			if r.tree && match(r.dirs[0], name) {
 				c.tree, c.inTree = r.class, true
 				break
 			}
@@ -151,14 +169,15 @@ func (d *Dir) Above() bool { return d.user == "" && !d.off }
 
 // Class returns the class of the regular file name in d.
 func (d *Dir) Class(name string) Class {
-	for _, r := range d.pol.rules {
+	for i := range d.pol.rules {
+		r := &d.pol.rules[i]
 		if r.tree {
 			if d.inTree && d.tree == r.class {
 				return r.class
 			}
 			continue
 		}
-		if match(r.base, name) && (r.dir == "" || match(r.dir, d.name)) {
+		if match(r.base, name) && r.holds(d) {
 			return r.class
 		}
 	}

@@ -2,12 +2,14 @@ package tree
 
 import (
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/route"
 )
 
 // place is an entry, or where one is going to be.
@@ -29,22 +31,60 @@ func (t *Tree) Rename(p *inode.Inode, name string, q *inode.Inode, newName strin
 		return unix.EINVAL
 	}
 	src, dst := place{dir: p, name: name}, place{dir: q, name: newName}
-	unlock, err := t.lockPlaces(&src, &dst)
+	if err := t.rename(&src, &dst, flags); err != nil {
+		return err
+	}
+	t.follow(&src, &dst)
+	return nil
+}
+
+func (t *Tree) rename(src, dst *place, flags uint32) error {
+	unlock, err := t.lockPlaces(src, dst)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := t.locate(&src, &dst, flags); err != nil {
+	if err := t.locate(src, dst, flags); err != nil {
 		return err
 	}
 	if !dst.none && src.st.Same(&dst.st) {
 		return nil // two names of one file: rename(2) does nothing
 	}
 	if flags&unix.RENAME_EXCHANGE != 0 {
-		return t.exchange(&src, &dst)
+		return t.exchange(src, dst)
 	}
-	return t.move(&src, &dst)
+	return t.move(src, dst)
 }
+
+// follow re-encrypts a file that got a name of another class: some programs write
+// their indexes in the tmp of a folder, and must be able to read them while their
+// user is locked. Whoever has it open has to close it first, so this is tried for a
+// while, apart.
+func (t *Tree) follow(src, dst *place) {
+	from, to := t.Table.Route(src.dir).Class(src.name), t.Table.Route(dst.dir).Class(dst.name)
+	if src.st.Type() != unix.S_IFREG || (from == route.Meta) == (to == route.Meta) {
+		return
+	}
+	n := Name{dst.dir, dst.name}
+	go func() {
+		for wait := followFirst; wait < followLast; wait *= 2 {
+			time.Sleep(wait)
+			need, _, err := t.Needs(n.Dir, n.Name, Encrypt)
+			if err != nil || !need {
+				return // the worker does what can be done later
+			}
+			if _, err = t.Convert([]Name{n}, Encrypt); !errors.Is(err, ErrBusy) {
+				return
+			}
+		}
+	}()
+}
+
+// followFirst and followLast bound the pauses between tries of follow.
+const (
+	followFirst = 5 * time.Millisecond
+	followLast  = 10 * time.Second
+)
 
 // lockPlaces opens the directories of a and b and locks their namespaces in order.
 func (t *Tree) lockPlaces(a, b *place) (unlock func(), err error) {
