@@ -17,6 +17,19 @@ type Times [2]unix.Timespec
 // Close closes the descriptor. The File must not be used afterwards.
 func (f *File) Close() error { return unix.Close(f.fd) }
 
+// Flush hands over what a network filesystem holds back until close(2), and returns
+// what only a close tells there (a quota that is used up).
+func (f *File) Flush() error {
+	fd, err := unix.FcntlInt(uintptr(f.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("fcntl: %w", err)
+	}
+	if err := unix.Close(fd); err != nil && err != unix.EINTR {
+		return fmt.Errorf("close: %w", err)
+	}
+	return nil
+}
+
 // Fd returns the descriptor, valid until Close.
 func (f *File) Fd() int { return f.fd }
 

@@ -89,7 +89,9 @@ func (f forge) seal(label, name string) []byte {
 
 func encode64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-func (f forge) short(name string) string { return "mc1=" + encode64(f.seal("mailcryptfs name v1\x00", name)) }
+func (f forge) short(name string) string {
+	return "mc1=" + encode64(f.seal("mailcryptfs name v1\x00", name))
+}
 
 func (f forge) long(name string) (stored string, side []byte) {
 	return "mc1+" + encode64(f.sum("mailcryptfs long name v1\x00", name)), f.seal("mailcryptfs name v1\x00", name)

@@ -118,6 +118,20 @@ func (fs *FS) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, f
 	return uint32(done), fuse.OK
 }
 
+// Flush implements FLUSH, which comes with each close(2). A local store has nothing to
+// do then, and the kernel stops asking after ENOSYS; a shared one may.
+func (fs *FS) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	fs.counts.add("flush")
+	n := fs.inode(in.NodeId)
+	switch {
+	case !fs.shared:
+		return fuse.ENOSYS
+	case n == nil:
+		return enoent
+	}
+	return status(fs.tree.Flush(n))
+}
+
 // Fsync implements FSYNC.
 func (fs *FS) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	fs.counts.add("fsync")

@@ -80,6 +80,12 @@ func (t *Tree) contentOf(n *inode.Inode, f *backing.File, a inode.Alias) (inode.
 // because its key is gone.
 func (t *Tree) Release(n *inode.Inode) (dropPages bool) { return n.Release(t.Table.Cache) }
 
+// Flush hands over what was written to n to the machine that keeps the store.
+func (t *Tree) Flush(n *inode.Inode) error {
+	_, err := n.WithFile(func(f *backing.File, _ inode.Content) error { return f.Flush() })
+	return err
+}
+
 // fileKeys implements content.Keys for one file.
 type fileKeys struct {
 	t     *Tree
