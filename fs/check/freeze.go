@@ -9,8 +9,8 @@ import (
 // Freeze gives a path under which the tree at store is seen read-only: the kernel refuses every change that goes through
 // it, and reading through it leaves all times of access as they are, those of directories and symbolic links included.
 // It is a mount that only this process sees (open_tree(2), mount_setattr(2); Linux 5.12, CAP_SYS_ADMIN); the store
-// itself stays as it is mounted. Where the kernel refuses that, the path is store. Call thaw when the path is no longer
-// used.
+// itself stays as it is mounted. Where the kernel refuses that, the path is store, and times of access of directories and
+// links change as with any reader. Call thaw when the path is no longer used.
 func Freeze(store string) (path string, thaw func(), err error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, store, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	switch err {
