@@ -2,14 +2,12 @@ package tree
 
 import (
 	"errors"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
-	"github.com/mailcryptfs/mailcryptfs/fs/internal/route"
 )
 
 // place is an entry, or where one is going to be.
@@ -55,36 +53,6 @@ func (t *Tree) rename(src, dst *place, flags uint32) error {
 	}
 	return t.move(src, dst)
 }
-
-// follow re-encrypts a file that got a name of another class: some programs write
-// their indexes in the tmp of a folder, and must be able to read them while their
-// user is locked. Whoever has it open has to close it first, so this is tried for a
-// while, apart.
-func (t *Tree) follow(src, dst *place) {
-	from, to := t.Table.Route(src.dir).Class(src.name), t.Table.Route(dst.dir).Class(dst.name)
-	if src.st.Type() != unix.S_IFREG || (from == route.Meta) == (to == route.Meta) {
-		return
-	}
-	n := Name{dst.dir, dst.name}
-	go func() {
-		for wait := followFirst; wait < followLast; wait *= 2 {
-			time.Sleep(wait)
-			need, _, err := t.Needs(n.Dir, n.Name, Encrypt)
-			if err != nil || !need {
-				return // the worker does what can be done later
-			}
-			if _, err = t.Convert([]Name{n}, Encrypt); !errors.Is(err, ErrBusy) {
-				return
-			}
-		}
-	}()
-}
-
-// followFirst and followLast bound the pauses between tries of follow.
-const (
-	followFirst = 5 * time.Millisecond
-	followLast  = 10 * time.Second
-)
 
 // lockPlaces opens the directories of a and b and locks their namespaces in order.
 func (t *Tree) lockPlaces(a, b *place) (unlock func(), err error) {
@@ -299,51 +267,4 @@ func (t *Tree) exchange(a, b *place) error {
 		t.Table.Moved()
 	}
 	return nil
-}
-
-// Link makes newName in q another name of n. Between the trees of two users it is
-// unix.EXDEV: mail servers then copy, and the copy gets the right key.
-func (t *Tree) Link(n *inode.Inode, q *inode.Inode, newName string) (Node, error) {
-	for {
-		a, ok := t.Table.Alias(n)
-		if !ok {
-			return Node{}, unix.ENOENT
-		}
-		node, err := t.linkAlias(n, a, q, newName)
-		if now, _ := t.Table.Alias(n); !errors.Is(err, unix.ENOENT) || now == a {
-			return node, err
-		} // renamed meanwhile
-	}
-}
-
-func (t *Tree) linkAlias(n *inode.Inode, a inode.Alias, q *inode.Inode, newName string) (Node, error) {
-	src, dst := place{dir: a.Parent, name: a.Name, n: n}, place{dir: q, name: newName}
-	unlock, err := t.lockPlaces(&src, &dst)
-	if err != nil {
-		return Node{}, err
-	}
-	defer unlock()
-	if err := t.locate(&src, &dst, unix.RENAME_NOREPLACE); err != nil {
-		return Node{}, err
-	}
-	if !t.Table.Same(n, &src.st) {
-		return Node{}, unix.ENOENT // replaced since
-	}
-	s, err := t.storedAt(&src, &dst)
-	if err != nil {
-		return Node{}, err
-	}
-	if err := t.addSide(dst.d, s, newName); err != nil {
-		return Node{}, err
-	}
-	st, err := src.st, src.d.Link(src.s.Name, dst.d, s.Name)
-	if err == nil {
-		st, err = dst.d.Stat(s.Name)
-	} else if s.Long {
-		_ = dst.d.Unlink(s.Side())
-	}
-	if err != nil {
-		return Node{}, err
-	}
-	return t.ref(q, dst.d, newName, s, st), nil
 }

@@ -1,0 +1,107 @@
+package tree
+
+import (
+	"slices"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
+)
+
+// commit puts the temporary file (or, with an empty name, the entry itself) in the
+// place of all names, if nobody has the file open and it is as it was.
+func (c *conversion) commit(temp string) error {
+	unlock := c.lock()
+	defer unlock()
+	first := &c.places[0]
+	for i := range c.places {
+		if err := c.unchanged(&c.places[i]); err != nil {
+			return err
+		}
+	}
+	first.n = c.t.Table.Known(&first.st, first.s)
+	if temp != "" && first.n != nil && !first.n.Retire(c.t.Table.Cache) {
+		return ErrBusy
+	}
+	for i := range c.places {
+		if err := c.replace(i, temp); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock locks the namespaces of all directories involved, in order.
+func (c *conversion) lock() (unlock func()) {
+	dirs := make([]*inode.Inode, 0, len(c.places))
+	for i := range c.places {
+		dirs = append(dirs, c.places[i].dir)
+	}
+	slices.SortFunc(dirs, func(a, b *inode.Inode) int { return int(a.ID) - int(b.ID) })
+	dirs = slices.Compact(dirs)
+	for _, d := range dirs {
+		d.NS.Lock()
+	}
+	return func() {
+		for _, d := range slices.Backward(dirs) {
+			d.NS.Unlock()
+		}
+	}
+}
+
+func (c *conversion) unchanged(p *place) error {
+	st, err := p.d.Stat(p.s.Name)
+	if err != nil || !st.Same(&p.st) || st.Size != p.st.Size || st.Mtime != p.st.Mtime || st.Ctime != p.st.Ctime || st.Nlink != p.st.Nlink {
+		return ErrBusy
+	}
+	return nil
+}
+
+// replace gives name i the converted file. The directory's modification time stays:
+// its content, as the view shows it, does.
+func (c *conversion) replace(i int, temp string) error {
+	p, s := &c.places[i], c.to[i]
+	err := quietlyLocked(p, func() error {
+		if err := c.t.addSide(p.d, s, p.name); err != nil {
+			return err
+		}
+		if err := c.put(i, temp); err != nil {
+			return err
+		}
+		if p.s.Long && s.Name != p.s.Name {
+			_ = p.d.Unlink(p.s.Side())
+		}
+		if s.Name == p.s.Name || temp == "" {
+			return nil
+		}
+		return p.d.Unlink(p.s.Name)
+	})
+	if err != nil {
+		return err
+	}
+	st, err := p.d.Stat(s.Name)
+	if err == nil && c.places[0].n != nil {
+		c.t.Table.Rebind(c.places[0].n, &st, inode.Alias{Parent: p.dir, Name: p.name, Stored: s})
+	}
+	return err
+}
+
+// put is the step of replace that counts: the first name takes the temporary file,
+// the others are linked to it.
+func (c *conversion) put(i int, temp string) error {
+	p, s := &c.places[i], c.to[i]
+	switch {
+	case temp == "":
+		return p.d.Rename(p.s.Name, p.d, s.Name, 0)
+	case i == 0:
+		return p.d.Rename(temp, p.d, s.Name, 0)
+	}
+	own := names.Temporary()
+	if err := c.places[0].d.Link(c.to[0].Name, p.d, own); err != nil {
+		return err
+	}
+	err := p.d.Rename(own, p.d, s.Name, 0)
+	if err != nil {
+		_ = p.d.Unlink(own)
+	}
+	return err
+}

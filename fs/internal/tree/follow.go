@@ -1,0 +1,40 @@
+package tree
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/route"
+)
+
+// follow re-encrypts a file that got a name of another class: some programs write
+// their indexes in the tmp of a folder, and must be able to read them while their
+// user is locked. Whoever has it open has to close it first, so this is tried for a
+// while, apart.
+func (t *Tree) follow(src, dst *place) {
+	from, to := t.Table.Route(src.dir).Class(src.name), t.Table.Route(dst.dir).Class(dst.name)
+	if src.st.Type() != unix.S_IFREG || (from == route.Meta) == (to == route.Meta) {
+		return
+	}
+	n := Name{dst.dir, dst.name}
+	go func() {
+		for wait := followFirst; wait < followLast; wait *= 2 {
+			time.Sleep(wait)
+			need, _, err := t.Needs(n.Dir, n.Name, Encrypt)
+			if err != nil || !need {
+				return // the worker does what can be done later
+			}
+			if _, err = t.Convert([]Name{n}, Encrypt); !errors.Is(err, ErrBusy) {
+				return
+			}
+		}
+	}()
+}
+
+// followFirst and followLast bound the pauses between tries of follow.
+const (
+	followFirst = 5 * time.Millisecond
+	followLast  = 10 * time.Second
+)

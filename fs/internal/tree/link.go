@@ -1,0 +1,56 @@
+package tree
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+)
+
+// Link makes newName in q another name of n. Between the trees of two users it is
+// unix.EXDEV: mail servers then copy, and the copy gets the right key.
+func (t *Tree) Link(n *inode.Inode, q *inode.Inode, newName string) (Node, error) {
+	for {
+		a, ok := t.Table.Alias(n)
+		if !ok {
+			return Node{}, unix.ENOENT
+		}
+		node, err := t.linkAlias(n, a, q, newName)
+		if now, _ := t.Table.Alias(n); !errors.Is(err, unix.ENOENT) || now == a {
+			return node, err
+		} // renamed meanwhile
+	}
+}
+
+func (t *Tree) linkAlias(n *inode.Inode, a inode.Alias, q *inode.Inode, newName string) (Node, error) {
+	src, dst := place{dir: a.Parent, name: a.Name, n: n}, place{dir: q, name: newName}
+	unlock, err := t.lockPlaces(&src, &dst)
+	if err != nil {
+		return Node{}, err
+	}
+	defer unlock()
+	if err := t.locate(&src, &dst, unix.RENAME_NOREPLACE); err != nil {
+		return Node{}, err
+	}
+	if !t.Table.Same(n, &src.st) {
+		return Node{}, unix.ENOENT // replaced since
+	}
+	s, err := t.storedAt(&src, &dst)
+	if err != nil {
+		return Node{}, err
+	}
+	if err := t.addSide(dst.d, s, newName); err != nil {
+		return Node{}, err
+	}
+	st, err := src.st, src.d.Link(src.s.Name, dst.d, s.Name)
+	if err == nil {
+		st, err = dst.d.Stat(s.Name)
+	} else if s.Long {
+		_ = dst.d.Unlink(s.Side())
+	}
+	if err != nil {
+		return Node{}, err
+	}
+	return t.ref(q, dst.d, newName, s, st), nil
+}
