@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -45,8 +46,15 @@ func prepareProcess(c config.Config, log *slog.Logger) error {
 	if err := raiseFileLimit(); err != nil {
 		log.Warn("cannot raise the limit of open files", "err", err)
 	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(threadsPerCPU * runtime.NumCPU())
+	}
 	return nil
 }
+
+// threadsPerCPU is how many threads may run Go code for each CPU. Most of them sit in fsync(2) and its kin, and the
+// scheduler takes a while to notice.
+const threadsPerCPU = 4
 
 // checkLockable tries to lock as much memory as a busy daemon would, and gives it back.
 func checkLockable() error {
