@@ -1,0 +1,181 @@
+package route
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+)
+
+func policy(t testing.TB, profile, template string, private, meta []string) *Policy {
+	t.Helper()
+	p, err := New(profile, template, private, meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// dir walks from the root to a directory.
+func dir(p *Policy, path string) *Dir {
+	d := p.Root()
+	for part := range strings.SplitSeq(path, "/") {
+		if part != "" {
+			d = d.Child(part)
+		}
+	}
+	return d
+}
+
+func TestClasses(t *testing.T) {
+	t.Parallel()
+	for _, profile := range []string{"maildir", "dovecot-maildir"} {
+		p := policy(t, profile, "%u", nil, nil)
+		for _, tt := range []struct {
+			dir, name string
+			want      Class
+		}{
+			{"alice/cur", "1700000000.M1.x:2,S", Message},
+			{"alice/new", "1", Message},
+			{"alice/tmp", "1", Message},
+			{"alice/.Sent/cur", "1", Message},
+			{"alice/a/b/c/cur", "dovecot.index.cache", Message},
+			{"alice", "dovecot.index.cache", Private},
+			{"alice", "dovecot.index.cache.lock", Private},
+			{"alice/.Sent", "dovecot.index.cache", Private},
+			{"alice", "dovecot.index.search", Private},
+			{"alice/lucene-indexes", "x", Private},
+			{"alice/.Sent/fts-flatcurve/current.1", "termlist.glass", Private},
+			{"alice/xapian-indexes/a/b", "c", Private},
+			{"alice/cur/sub", "1", Meta},
+			{"alice/curd", "1", Meta},
+			{"alice", "dovecot.index", Meta},
+			{"alice", "dovecot.index.log", Meta},
+			{"alice", "dovecot-uidlist", Meta},
+			{"alice", "subscriptions", Meta},
+			{"alice", "maildirsize", Meta},
+			{"alice", "cur", Meta},
+			{"alice/sieve", "x.sieve", Meta},
+			{"alice/sieve/tmp", "x.sieve", Meta},
+			{"alice/.sieve/tmp", "1", Message},
+			{"alice", "anything", Meta},
+			{"", "file", Meta},
+			{"cur", "1", Message}, // by name alone; whose it is, the user says
+		} {
+			if got := dir(p, tt.dir).Class(tt.name); got != tt.want {
+				t.Errorf("%s: %s/%s is of class %d, want %d", profile, tt.dir, tt.name, got, tt.want)
+			}
+		}
+	}
+}
+
+// TestOwnPatterns checks that the patterns of the configuration go before those of the profile, meta before private.
+func TestOwnPatterns(t *testing.T) {
+	t.Parallel()
+	p := policy(t, "dovecot-maildir", "%u",
+		[]string{"secret*", "notes/*", "deep/er/*.x", "vault/**", "both", "dovecot.index.log"},
+		[]string{"dovecot.index.cache*", "tmp/*.meta", "open/**", "both", "vault/not"})
+	for _, tt := range []struct {
+		dir, name string
+		want      Class
+	}{
+		{"u", "secret.txt", Private},
+		{"u/notes", "x", Private},
+		{"u/notes/sub", "x", Meta},
+		{"u/deep/er", "1.x", Private},
+		{"u/er", "1.x", Meta},
+		{"u/deep/er/er", "1.x", Meta},
+		{"u/vault", "x", Private},
+		{"u/vault/a/b", "x", Private},
+		{"u/vault", "not", Meta},
+		{"u/vault/a", "not", Private},
+		{"u", "both", Meta},
+		{"u", "dovecot.index.cache", Meta},
+		{"u", "dovecot.index.log", Private},
+		{"u/tmp", "1.meta", Meta},
+		{"u/tmp", "1", Message},
+		{"u/open/cur", "1", Meta},
+		{"u/open", "secret", Meta},
+		{"u/vault/cur", "1", Private},
+		{"u/vault/open", "1", Private},
+	} {
+		if got := dir(p, "x/"+tt.dir).Class(tt.name); got != tt.want {
+			t.Errorf("%s/%s is of class %d, want %d", tt.dir, tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		template, dir string
+		user          account.User
+		above         bool
+	}{
+		{"%u", "", "", true},
+		{"%u", "alice", "alice", false},
+		{"%u", "alice@example.org", "alice@example.org", false},
+		{"%u", "alice/cur", "alice", false},
+		{"%u", "alice/bob/carol", "alice", false},
+		{"%d/%n", "example.org", "", true},
+		{"%d/%n", "example.org/alice", "alice@example.org", false},
+		{"%d/%n", "example.org/alice/cur", "alice@example.org", false},
+		{"%n", "alice", "alice", false},
+		{"home/%u/Maildir", "home", "", true},
+		{"home/%u/Maildir", "home/alice", "", true},
+		{"home/%u/Maildir", "home/alice/Maildir", "alice", false},
+		{"home/%u/Maildir", "home/alice/Maildir/cur", "alice", false},
+		{"home/%u/Maildir", "home/alice/other", "", false},
+		{"home/%u/Maildir", "srv", "", false},
+		{"home/%u/Maildir", "srv/alice/Maildir", "", false},
+		{"%d/box-%n.d", "x.org/box-bob.d", "bob@x.org", false},
+		{"%d/box-%n.d", "x.org/box-.d", "", false},
+		{"%d/box-%n.d", "x.org/bob.d", "", false},
+		{"%d/box-%n.d", "x.org/box-bob", "", false},
+		{"%n/at/%d", "bob/at/x.org/cur", "bob@x.org", false},
+		{"%u", "a\nb", "", false}, // no user name: nobody's
+		{"%u", strings.Repeat("a", 255), account.User(strings.Repeat("a", 255)), false},
+	} {
+		d := dir(policy(t, "maildir", tt.template, nil, nil), tt.dir)
+		if d.User() != tt.user || d.Above() != tt.above {
+			t.Errorf("%s: %q belongs to %q, above %v; want %q, %v", tt.template, tt.dir, d.User(), d.Above(), tt.user, tt.above)
+		}
+	}
+}
+
+// TestSiblings checks that a directory is not changed by its children.
+func TestSiblings(t *testing.T) {
+	t.Parallel()
+	p := policy(t, "maildir", "%d/%n", nil, []string{"open/**"})
+	d := dir(p, "example.org")
+	a, b := d.Child("alice"), d.Child("bob")
+	a.Child("open").Child("x")
+	if a.User() != "alice@example.org" || b.User() != "bob@example.org" || d.User() != "" || !d.Above() {
+		t.Errorf("users %q, %q, %q", a.User(), b.User(), d.User())
+	}
+	if got := a.Child("cur").Class("1"); got != Message {
+		t.Errorf("class %d after a sibling", got)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	for _, template := range []string{"", "/", "/%u", "%u/", "a", "%d", "%x", "%", "%u/%u", "%u/%n", "%u/%d/%n", "%n/%n", "%d/%n/%n", "%u%d", "%d%n", ".", "../%u", "a//%u", "%u/..", "%%"} {
+		if _, err := New("maildir", template, nil, nil); err == nil {
+			t.Errorf("template %q is taken", template)
+		}
+	}
+	for _, pattern := range []string{"", "/", "a/", "a/b/", "a//b", "a/b/**", "**", "/**", "a/**/b", "**/b", "a**", "a/b**", "[", "a[/b", "a/[", `\`} {
+		if _, err := New("maildir", "%u", []string{pattern}, nil); err == nil {
+			t.Errorf("private pattern %q is taken", pattern)
+		}
+		if _, err := New("maildir", "%u", nil, []string{pattern}); err == nil {
+			t.Errorf("meta pattern %q is taken", pattern)
+		}
+	}
+	for _, profile := range []string{"", "cyrus", "Maildir"} {
+		if _, err := New(profile, "%u", nil, nil); err == nil {
+			t.Errorf("profile %q is taken", profile)
+		}
+	}
+}
