@@ -101,6 +101,7 @@ func newTree(o Options) (*tree.Tree, error) {
 		Delivery:    delivery(o.Layout.Delivery),
 		Unenrolled:  delivery(o.Layout.Unenrolled),
 		RefusePlain: o.Layout.Plain == "refuse",
+		Shared:      o.Cluster,
 		Descriptors: idleDescriptors(o.Cluster),
 	})
 	if err != nil {

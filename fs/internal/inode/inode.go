@@ -49,6 +49,9 @@ type Inode struct {
 	sizes atomic.Pointer[Size]
 	// Alerted is set once damage of this inode has been logged.
 	Alerted atomic.Bool
+	// Mixed says whether a directory has other than encrypted entries: MayBeMixed,
+	// IsMixed or NotMixed. It changes with NS held, for writing where to IsMixed.
+	Mixed atomic.Int32
 	// Target is the view's target of a symbolic link that lost its last name while
 	// somebody may still be following it.
 	Target atomic.Pointer[string]
@@ -63,6 +66,13 @@ type Inode struct {
 	detached bool // no longer found by its lower identity
 	moved    bool // its view number may be the lower number of another file
 }
+
+// Values of Inode.Mixed.
+const (
+	MayBeMixed = iota // nobody has looked
+	IsMixed
+	NotMixed
+)
 
 // routed is the cached place of a directory in the policy, valid for one
 // generation of Table.moves.

@@ -106,6 +106,13 @@ func marked(name string) bool {
 	return len(name) >= 4 && name[:2] == "mc" && name[2] >= '0' && name[2] <= '9' && strings.IndexByte("=+~!", name[3]) >= 0
 }
 
+// LooksEncrypted reports whether a stored name has the form of an encrypted entry, a
+// side entry or a temporary file, or is the key directory's: no plain or plain-named
+// entry does.
+func LooksEncrypted(stored string) bool {
+	return marked(stored) && stored[3] != plainPrefix[3] || stored == KeyDir
+}
+
 // CanBePlain reports whether a plain entry may have this name (N7).
 func (c *Codec) CanBePlain(name string, root bool) bool { return !reserved(name, root) }
 
@@ -253,44 +260,3 @@ func Temporary() string {
 
 // IsTemporary reports whether a stored name is that of a temporary file (N12).
 func IsTemporary(stored string) bool { return strings.HasPrefix(stored, tempPrefix) }
-
-// Target returns the stored target of a symbolic link whose entry is s (N10).
-func (c *Codec) Target(s Stored, target string) string {
-	if s.Kind != Encrypted {
-		return target
-	}
-	return c.encode(seal.SymlinkLabel, target)
-}
-
-// OpenTarget returns the view's target of a symbolic link whose entry is s (N10).
-// The error is seal.ErrName.
-func (c *Codec) OpenTarget(s Stored, stored string) (string, error) {
-	if s.Kind != Encrypted {
-		return stored, nil
-	}
-	return c.open(seal.SymlinkLabel, stored)
-}
-
-// TargetSize returns the size in the view of a symbolic link of kind k whose
-// stored size is given (N10).
-func TargetSize(k Kind, stored int64) int64 {
-	if k != Encrypted {
-		return stored
-	}
-	return max(0, (stored-int64(len(encPrefix)))*3/4-seal.SIVSize)
-}
-
-// SealXAttr returns the stored name of extended attribute name, without the
-// "user.mc1." in front (X1).
-func (c *Codec) SealXAttr(name string) string {
-	return b64.EncodeToString(c.keys.Seal(nil, seal.XAttrLabel, name))
-}
-
-// OpenXAttr undoes SealXAttr. The error is seal.ErrName.
-func (c *Codec) OpenXAttr(stored string) (string, error) {
-	sealed, err := decode(stored)
-	if err != nil {
-		return "", err
-	}
-	return c.keys.Open(seal.XAttrLabel, sealed)
-}

@@ -61,7 +61,7 @@ func (c *conversion) unchanged(p *place) error {
 func (c *conversion) replace(i int, temp string) error {
 	p, s := &c.places[i], c.to[i]
 	err := quietlyLocked(p, func() error {
-		if err := c.t.addSide(p.d, s, p.name); err != nil {
+		if err := c.t.prepare(p.dir, p.d, s, p.name); err != nil {
 			return err
 		}
 		if err := c.put(i, temp); err != nil {

@@ -77,7 +77,7 @@ func (t *Tree) add(p *inode.Inode, w *NewEntry, s names.Stored, mk func(*backing
 	}
 	p.NS.Lock()
 	defer p.NS.Unlock()
-	if err := t.addSide(d, s, w.Name); err != nil {
+	if err := t.prepare(p, d, s, w.Name); err != nil {
 		return err
 	}
 	if err := mk(d); err != nil {
@@ -89,8 +89,12 @@ func (t *Tree) add(p *inode.Inode, w *NewEntry, s names.Stored, mk func(*backing
 	return nil
 }
 
-// addSide makes the side entry of a long name durable (N5).
-func (t *Tree) addSide(d *backing.Dir, s names.Stored, name string) error {
+// prepare does what has to be done before the stored entry s for name appears in d,
+// the open directory p: the side entry of a long name is made durable (N5).
+func (t *Tree) prepare(p *inode.Inode, d *backing.Dir, s names.Stored, name string) error {
+	if s.Kind != names.Encrypted {
+		p.Mixed.Store(inode.IsMixed)
+	}
 	if !s.Long {
 		return nil
 	}

@@ -27,6 +27,7 @@ func (t *Tree) DropLeftovers(n *inode.Inode) {
 		return
 	}
 	defer d.Release()
+	defer t.lookAgain(n)
 	l, err := listOf(d)
 	if err != nil {
 		return
@@ -42,6 +43,13 @@ func (t *Tree) DropLeftovers(n *inode.Inode) {
 			t.dropLeftover(n, d, e.Name)
 		}
 	}
+}
+
+// lookAgain has mixed look at directory n anew: a pass may have converted all of it.
+func (t *Tree) lookAgain(n *inode.Inode) {
+	n.NS.Lock()
+	defer n.NS.Unlock()
+	n.Mixed.Store(inode.MayBeMixed)
 }
 
 func (t *Tree) dropLeftover(n *inode.Inode, d *backing.Dir, stored string) {

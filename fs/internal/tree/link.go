@@ -40,7 +40,7 @@ func (t *Tree) linkAlias(n *inode.Inode, a inode.Alias, q *inode.Inode, newName 
 	if err != nil {
 		return Node{}, err
 	}
-	if err := t.addSide(dst.d, s, newName); err != nil {
+	if err := t.prepare(q, dst.d, s, newName); err != nil {
 		return Node{}, err
 	}
 	st, err := src.st, src.d.Link(src.s.Name, dst.d, s.Name)

@@ -53,6 +53,9 @@ func (t *Tree) find(p *inode.Inode, d *backing.Dir, name string) (names.Stored, 
 		if s.Kind.Broken() && s.Long && t.sideName(d, s) != "" {
 			return false // it has a view name, which is not this one
 		}
+		if (s.Kind == names.Plain || s.Kind == names.PlainNamed) && !t.mixed(p, d) {
+			return false
+		}
 		st, err = d.Stat(s.Name)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENAMETOOLONG) {
 			err = unix.ENOENT
@@ -62,6 +65,41 @@ func (t *Tree) find(p *inode.Inode, d *backing.Dir, name string) (names.Stored, 
 		return true
 	})
 	return found, st, err
+}
+
+// mixed reports whether d, the open directory p, may have plain or plain-named
+// entries. Most directories have none, and know it: that saves two looks at the store
+// for each name that is absent. The caller holds p.NS.
+func (t *Tree) mixed(p *inode.Inode, d *backing.Dir) bool {
+	if t.Shared {
+		return true // another host may make one at any time
+	}
+	if p.Mixed.Load() == inode.MayBeMixed {
+		found := int32(inode.IsMixed)
+		if pure, err := onlyEncrypted(d); err == nil && pure {
+			found = inode.NotMixed
+		}
+		p.Mixed.CompareAndSwap(inode.MayBeMixed, found)
+	}
+	return p.Mixed.Load() != inode.NotMixed
+}
+
+func onlyEncrypted(d *backing.Dir) (bool, error) {
+	l, err := listOf(d)
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	for {
+		e, ok, err := l.Peek()
+		if err != nil || !ok {
+			return err == nil, err
+		}
+		if e.Name != "." && e.Name != ".." && !names.LooksEncrypted(e.Name) {
+			return false, nil
+		}
+		l.Skip()
+	}
 }
 
 // sideName returns the view name of a long entry, "" if its side entry is damaged

@@ -101,8 +101,11 @@ func (t *Tree) openPinned(d *backing.Dir, s names.Stored, st *backing.Stat, n *i
 // removeShadowed removes what a crash of a conversion left beside entry s (N8), so
 // that it does not come to light when s goes.
 func (t *Tree) removeShadowed(p *inode.Inode, d *backing.Dir, name string, s names.Stored) {
+	if s.Kind != names.Encrypted || !t.mixed(p, d) {
+		return
+	}
 	t.Codec.Candidates(name, p == t.Table.Root, func(other names.Stored) bool {
-		if other.Name != s.Name && !other.Kind.Broken() && s.Kind == names.Encrypted {
+		if other.Name != s.Name && !other.Kind.Broken() {
 			if err := d.Unlink(other.Name); err == nil {
 				t.Log.Info("removed the leftover of a conversion", "store", other.Name)
 			}

@@ -154,7 +154,7 @@ func (t *Tree) move(src, dst *place) error {
 		}
 		return err
 	}
-	if err := t.addSide(dst.d, s, dst.name); err != nil {
+	if err := t.prepare(dst.dir, dst.d, s, dst.name); err != nil {
 		return undo(err)
 	}
 	if !dst.none && dst.st.Type() == unix.S_IFDIR && dst.s.Name != s.Name {

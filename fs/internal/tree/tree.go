@@ -58,6 +58,7 @@ type Options struct {
 	Delivery    Delivery // for locked users
 	Unenrolled  Delivery // for users without identity: Site or Plaintext
 	RefusePlain bool     // plain = "refuse"
+	Shared      bool     // other hosts change the store too
 	Descriptors int      // idle descriptors to keep open
 }
 
