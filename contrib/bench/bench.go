@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -64,39 +65,61 @@ func (b *bench) run(p pattern.Pattern) ([]report.Series, error) {
 	return all, nil
 }
 
+// contender is a target in the rounds of one pattern.
+type contender struct {
+	target *target.Target
+	series report.Series
+	ops    int // of a batch
+}
+
 // interleaved measures round by round, all targets in each round, each round beginning with another one.
 func (b *bench) interleaved(p pattern.Pattern, workers int) ([]report.Series, error) {
-	var series []report.Series
-	var targets []*target.Target
-	var ops []int
+	var all []*contender
 	for _, t := range b.targets {
 		if t.DeliverOnly && !p.Deliver {
 			continue
 		}
-		n, err := b.calibrate(p, t, workers)
-		if err != nil {
+		c := &contender{target: t, series: report.Series{Pattern: p.Name, Target: t.Name, Workers: workers}}
+		if err := b.calibrate(p, c); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.Name, err)
 		}
-		targets, ops = append(targets, t), append(ops, n)
-		series = append(series, report.Series{Pattern: p.Name, Target: t.Name, Workers: workers})
+		all = append(all, c)
 	}
 	for round := range b.rounds {
-		for i := range targets {
-			at := (i + round) % len(targets)
-			sample, err := b.batch(p, targets[at], workers, ops[at], uint64(round+1)).Run()
+		for i := range all {
+			c := all[(i+round)%len(all)]
+			sample, err := b.sample(b.batch(p, c.target, workers, c.ops, uint64(round+1)), &c.series)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", targets[at].Name, err)
+				return nil, fmt.Errorf("%s: %w", c.target.Name, err)
 			}
-			sample.Round = round
-			series[at].Samples = append(series[at].Samples, sample)
+			if sample.Ops > 0 {
+				sample.Round = round
+				c.series.Samples = append(c.series.Samples, sample)
+			}
 		}
 	}
-	for i := range series {
-		rate := series[i].Of(measure.Sample.Rate)
+	var series []report.Series
+	for _, c := range all {
+		rate := c.series.Of(measure.Sample.Rate)
 		fmt.Fprintf(b.progress, "%-18s %2d  %-20s %10.0f/s (%.0f–%.0f), %d operations a round\n",
-			p.Name, workers, series[i].Target, rate.Median, rate.Min, rate.Max, ops[i])
+			p.Name, workers, c.target.Name, rate.Median, rate.Min, rate.Max, c.ops)
+		series = append(series, c.series)
 	}
 	return series, nil
+}
+
+// sample runs a batch. What the target does wrong is noted in its series and is no error: that a peer fails is a result
+// too. The sample has no operations if they could not be done.
+func (b *bench) sample(batch measure.Batch, series *report.Series) (measure.Sample, error) {
+	sample, err := batch.Run()
+	var wrong *measure.WrongError
+	if errors.As(err, &wrong) {
+		if series.Wrong == "" {
+			fmt.Fprintf(b.progress, "%s: %s: WRONG: %v\n", series.Pattern, series.Target, wrong)
+		}
+		series.Wrong, err = wrong.Error(), nil
+	}
+	return sample, err
 }
 
 // batch describes one batch on one target.
@@ -110,18 +133,19 @@ func (b *bench) batch(p pattern.Pattern, t *target.Target, workers, ops int, see
 
 // calibrate finds how many operations fit into the time of a batch, and brings everything into its usual state. It tries
 // ever longer batches, as a short one says little about a fast target.
-func (b *bench) calibrate(p pattern.Pattern, t *target.Target, workers int) (int, error) {
-	least, most := max(p.MinOps, workers), max(p.MaxOps, workers)
-	for ops := least; ; {
-		sample, err := b.batch(p, t, workers, ops, 0).Run()
-		if err != nil {
-			return 0, err
+func (b *bench) calibrate(p pattern.Pattern, c *contender) error {
+	least, most := max(p.MinOps, c.series.Workers), max(p.MaxOps, c.series.Workers)
+	for c.ops = least; ; {
+		sample, err := b.sample(b.batch(p, c.target, c.series.Workers, c.ops, 0), &c.series)
+		if err != nil || sample.Ops == 0 {
+			return err
 		}
 		fit := min(max(int(sample.Rate()*b.budget.Seconds()), least), most)
-		if fit <= 4*ops || sample.Seconds > b.budget.Seconds()/4 {
-			return fit, nil
+		if fit <= 4*c.ops || sample.Seconds > b.budget.Seconds()/4 {
+			c.ops = fit
+			return nil
 		}
-		ops = min(fit, 10*ops)
+		c.ops = min(fit, 10*c.ops)
 	}
 }
 
@@ -130,7 +154,7 @@ func (b *bench) count(p pattern.Pattern, series []report.Series) error {
 	const most = 500 // operations
 	for _, t := range b.targets {
 		at := slices.IndexFunc(series, func(s report.Series) bool { return s.Target == t.Name && s.Workers == 1 })
-		if at < 0 || !t.IsFUSE() {
+		if at < 0 || len(series[at].Samples) == 0 || !t.IsFUSE() {
 			continue
 		}
 		batch := b.batch(p, t, 1, min(series[at].Samples[0].Ops, most), 1)
@@ -144,22 +168,16 @@ func (b *bench) count(p pattern.Pattern, series []report.Series) error {
 			}
 			return func() { counts, err = stop() }
 		}
-		sample, rerr := batch.Run()
-		if rerr != nil || err != nil {
-			return fmt.Errorf("%s: count requests: %w", t.Name, firstError(rerr, err))
+		sample, rerr := b.sample(batch, &series[at])
+		if err := errors.Join(rerr, err); err != nil {
+			return fmt.Errorf("%s: count requests: %w", t.Name, err)
+		}
+		if sample.Ops == 0 {
+			continue
 		}
 		series[at].Requests = map[string]float64{}
 		for name, n := range counts {
 			series[at].Requests[name] = float64(n) / float64(sample.Ops)
-		}
-	}
-	return nil
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
 		}
 	}
 	return nil

@@ -127,7 +127,15 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	return write(o.out, results)
+	if err := write(o.out, results); err != nil {
+		return err
+	}
+	for _, s := range results.Series {
+		if s.Wrong != "" && strings.HasPrefix(s.Target, "mailcryptfs") {
+			return fmt.Errorf("%s did something wrong in %s (%s); the results were written all the same", s.Target, s.Pattern, s.Wrong)
+		}
+	}
+	return nil
 }
 
 func measureAll(o options, targets []*target.Target, patterns []pattern.Pattern, workers []int) (*report.Results, error) {

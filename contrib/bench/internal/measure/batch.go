@@ -39,7 +39,8 @@ type Batch struct {
 	Around  func() func() // if not nil, called right before the first operation; what it returns, right after the last
 }
 
-// Run prepares, measures and checks the batch.
+// Run prepares, measures and checks the batch. A *WrongError comes with the sample if all operations were done and only the
+// check found something, and with the zero sample if an operation failed.
 func (b Batch) Run() (Sample, error) {
 	perBox := max(1, b.Ops/len(b.Boxes))
 	runs := make([]*pattern.Run, len(b.Boxes))
@@ -55,13 +56,25 @@ func (b Batch) Run() (Sample, error) {
 	}
 	sample, err := b.timed(runs, perBox)
 	if err != nil {
-		return Sample{}, fmt.Errorf("run %s: %w", b.Pattern.Name, err)
+		sample, err = Sample{}, &WrongError{"in an operation", err}
 	}
-	if err := b.each(func(i int) error { return runs[i].Finish() }); err != nil {
-		return Sample{}, fmt.Errorf("check after %s: %w", b.Pattern.Name, err)
+	if ferr := b.each(func(i int) error { return runs[i].Finish() }); err == nil && ferr != nil {
+		err = &WrongError{"in the check afterwards", ferr}
 	}
-	return sample, nil
+	return sample, err
 }
+
+// WrongError says that a target did not do what was asked of it, or gave back something else than it was given.
+type WrongError struct {
+	When string
+	Err  error
+}
+
+// Error implements error.
+func (e *WrongError) Error() string { return e.When + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *WrongError) Unwrap() error { return e.Err }
 
 // each calls do for all boxes at the same time.
 func (b Batch) each(do func(i int) error) error {

@@ -1,6 +1,10 @@
 package pattern
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 const logStart = 10 << 10 // bytes of a log that is appended to, before
 
@@ -41,10 +45,7 @@ func appendOpen(b *Box, n int, sync bool) (*Run, error) {
 		return named("fdatasync", path, unix.Fdatasync(fd))
 	}
 	return &Run{op, func() error {
-		if err := closing(fd, expectSize(path, logStart+int64(n)*record)); err != nil {
-			return err
-		}
-		return unlink(path)
+		return errors.Join(closing(fd, expectSize(path, logStart+int64(n)*record)), unlink(path))
 	}}, nil
 }
 
@@ -62,9 +63,6 @@ func reopenAppend(b *Box, n int) (*Run, error) {
 		return closing(fd, write(fd, data))
 	}
 	return &Run{op, func() error {
-		if err := expectSize(path, logStart+int64(n)*record); err != nil {
-			return err
-		}
-		return unlink(path)
+		return errors.Join(expectSize(path, logStart+int64(n)*record), unlink(path))
 	}}, nil
 }

@@ -1,6 +1,6 @@
 package pattern
 
-import "fmt"
+import "errors"
 
 func deliveries() []Pattern {
 	return []Pattern{
@@ -36,12 +36,11 @@ func deliver(b *Box, n int, sync bool) (*Run, error) {
 		return rename(m.tmp, m.final)
 	}
 	finish := func() error {
+		var err error
 		for i := 0; i < n; i += 1 + n/8 {
-			if err := expectSize(messages[i].final, int64(len(messages[i].body))); err != nil {
-				return fmt.Errorf("delivered message: %w", err)
-			}
+			err = errors.Join(err, expectSize(messages[i].final, int64(len(messages[i].body))))
 		}
-		return clear(b.path("new"), n)
+		return errors.Join(err, clear(b.path("tmp"), 0), clear(b.path("new"), n))
 	}
 	return &Run{op, finish}, nil
 }

@@ -70,10 +70,7 @@ func linkMessages(b *Box, n int) (*Run, error) {
 	}
 	op := func(i int) error { return link(from[i%len(from)], to[i]) }
 	finish := func() error {
-		if err := expectSize(to[n-1], messageSize); err != nil {
-			return err
-		}
-		return clear(b.path(".Copies", "cur"), n)
+		return errors.Join(expectSize(to[n-1], messageSize), clear(b.path(".Copies", "cur"), n))
 	}
 	return &Run{op, finish}, nil
 }

@@ -2,6 +2,7 @@ package pattern
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 )
@@ -36,9 +37,9 @@ func rewrite(b *Box, n int) (*Run, error) {
 			return err
 		}
 		if !bytes.Equal(got, bodies[n-1]) {
-			return fmt.Errorf("%s does not hold what was written last", path)
+			err = fmt.Errorf("%s does not hold what was written last", path)
 		}
-		return unlink(path)
+		return errors.Join(err, unlink(path))
 	}
 	return &Run{op, finish}, nil
 }

@@ -1,6 +1,7 @@
 package pattern
 
 import (
+	"errors"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -45,10 +46,7 @@ func writeLarge(b *Box, n int) (*Run, error) {
 		return closing(fd, nil)
 	}
 	return &Run{op, func() error {
-		if err := expectSize(path, int64(n)*chunk); err != nil {
-			return err
-		}
-		return unlink(path)
+		return errors.Join(expectSize(path, int64(n)*chunk), unlink(path))
 	}}, nil
 }
 

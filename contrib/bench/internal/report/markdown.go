@@ -20,6 +20,7 @@ func (r *Results) WriteMarkdown(w io.Writer) error {
 	b := &strings.Builder{}
 	r.writeMachine(b)
 	r.writeRatios(b)
+	r.writeWrong(b)
 	r.writeLatencies(b)
 	r.writeLocked(b)
 	r.writeTable(b, "Latency of one operation, µs: p50 / p99 (medians over the rounds)", func(s *Series) string {
@@ -107,6 +108,17 @@ func (r *Results) verdict(p Pattern, workers int) string {
 		return fmt.Sprintf("≥ %v: yes", goal)
 	default:
 		return fmt.Sprintf("≥ %v: **no**", goal)
+	}
+}
+
+// writeWrong says which targets failed checks.
+func (r *Results) writeWrong(b *strings.Builder) {
+	title := "\n### Wrong results\n\nFound by the checks of the patterns; speed does not excuse them.\n\n"
+	for _, s := range r.Series {
+		if s.Wrong != "" {
+			fmt.Fprintf(b, "%s- %s, %s, %d workers: %s\n", title, s.Target, s.Pattern, s.Workers, strings.ReplaceAll(s.Wrong, "\n", "; "))
+			title = ""
+		}
 	}
 }
 

@@ -58,6 +58,7 @@ type Series struct {
 	Workers  int                `json:"workers"`
 	Samples  []measure.Sample   `json:"samples"`
 	Requests map[string]float64 `json:"fuse_requests_per_op,omitempty"` // counted with one worker, apart from the samples
+	Wrong    string             `json:"wrong,omitempty"`                // what the target did wrong, if it did
 }
 
 // Spread is a median with the least and the greatest value beside it.
