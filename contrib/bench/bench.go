@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/contrib/bench/internal/measure"
@@ -115,9 +116,10 @@ func (b *bench) sample(batch measure.Batch, series *report.Series) (measure.Samp
 	var wrong *measure.WrongError
 	if errors.As(err, &wrong) {
 		if series.Wrong == "" {
-			fmt.Fprintf(b.progress, "%s: %s: WRONG: %v\n", series.Pattern, series.Target, wrong)
+			defer func() { fmt.Fprintf(b.progress, "%s: %s: WRONG: %s\n", series.Pattern, series.Target, series.Wrong) }()
 		}
-		series.Wrong, err = wrong.Error(), nil
+		series.Wrong, _, _ = strings.Cut(wrong.Error(), "\n") // the first of those of several workers
+		err = nil
 	}
 	return sample, err
 }
