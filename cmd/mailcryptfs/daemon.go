@@ -46,10 +46,10 @@ func runDaemon(ctx context.Context, c config.Config, log *slog.Logger) (err erro
 	}
 	defer keys.Wipe()
 
-	var view atomic.Pointer[fs.View] // the ring is there before the view
+	var gone atomic.Pointer[func(account.User)] // the ring is there before the view
 	ring, err := openRing(ctx, c, keys, log, func(u account.User) {
-		if v := view.Load(); v != nil {
-			v.KeysGone(u)
+		if f := gone.Load(); f != nil {
+			(*f)(u)
 		}
 	})
 	if err != nil {
@@ -58,12 +58,17 @@ func runDaemon(ctx context.Context, c config.Config, log *slog.Logger) (err erro
 	defer ring.Close()
 	v, err := fs.Mount(fs.Options{
 		Store: c.Store, View: c.View, Layout: layoutOf(c), Site: keys, Keys: ring, Log: log, XAttrs: c.XAttrs, Cluster: c.Cluster,
+		Worker: fs.WorkerLimits{FilesPerSecond: c.WorkerFiles, BytesPerSecond: c.WorkerBytes, Users: c.WorkerUsers},
 	})
 	if err != nil {
 		return ui.Failf(ui.ExitOSErr, "", "cannot mount the view: %w", err)
 	}
-	view.Store(v)
-	s := &service{config: c, ring: ring, started: time.Now(), counters: func() any { return v.Stats() }}
+	s := newService(c, ring, v, log)
+	defer s.pids.Close()
+	gone.Store(new(func(u account.User) {
+		v.KeysGone(u)
+		s.converter.locked(u)
+	}))
 	err = attend(ctx, c, s, socket, v, log)
 	return errors.Join(err, unmount(v, c.View, log))
 }
@@ -84,10 +89,22 @@ func openRing(ctx context.Context, c config.Config, keys *site.Keys, log *slog.L
 func attend(ctx context.Context, c config.Config, s *service, socket *net.UnixListener, v *fs.View, log *slog.Logger) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	logins, err := listenPAM(c)
+	if err != nil {
+		return err
+	}
 	server := control.NewServer(s, log)
-	ended := make(chan error, 2)
-	go func() { ended <- server.Serve(socket) }()
-	go func() { ended <- s.ring.Watch(ctx) }()
+	parts := []func() error{
+		func() error { return server.Serve(socket) },
+		func() error { return s.ring.Watch(ctx) },
+		func() error { return servePAM(ctx, logins, newLogins(c, s.ring, s.converter.poke), log) },
+		func() error { return ticking(ctx, time.Second, s.converter.run) },
+		func() error { return ticking(ctx, keeperInterval(c.Grace), s.keeper.Run) },
+	}
+	ended := make(chan error, len(parts))
+	for _, part := range parts {
+		go func() { ended <- part() }()
+	}
 	go func() {
 		v.Wait()
 		cancel(ui.Failf(ui.ExitOSErr, "mailcryptfs serve", "the view at %s was unmounted from outside", c.View))
@@ -97,7 +114,7 @@ func attend(ctx context.Context, c config.Config, s *service, socket *net.UnixLi
 	log.Info("serving", "store", c.Store, "view", c.View, "profile", c.Profile, "delivery", c.Delivery, "unlocked", len(s.ring.Unlocked()))
 	notify(log, fmt.Sprintf("%s\nSTATUS=Serving %s", daemon.SdNotifyReady, c.View))
 	var failed error
-	open := 2
+	open := len(parts)
 	select {
 	case <-ctx.Done():
 		// A signal is no failure; that the view has gone is.
@@ -122,6 +139,22 @@ func attend(ctx context.Context, c config.Config, s *service, socket *net.UnixLi
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ticking runs f with a ticker until ctx ends.
+func ticking(ctx context.Context, every time.Duration, f func(context.Context, <-chan time.Time)) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	f(ctx, tick.C)
+	return nil
+}
+
+func newService(c config.Config, ring *keyring.Ring, v *fs.View, log *slog.Logger) *service {
+	s := &service{config: c, ring: ring, started: time.Now(), counters: func() any { return v.Stats() }}
+	s.converter = newConverter(v, ring, c.WorkerUsers, log)
+	s.pids = openPIDs(c, log)
+	s.keeper = newKeeper(c, ring, s.pids, s.converter, v, log)
+	return s
 }
 
 func unmount(v *fs.View, path string, log *slog.Logger) error {

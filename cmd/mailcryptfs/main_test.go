@@ -55,6 +55,7 @@ func configFile(t *testing.T, more string) string {
 	c := config.Default()
 	c.Store, c.View, c.SiteSecret = dir+"/lib/store", dir+"/view", dir+"/site.secret"
 	c.Keyring, c.Control = dir+"/run/keyring", dir+"/run/control.sock"
+	c.PAM = dir + "/run/pam.sock"
 	path := filepath.Join(dir, "mailcryptfs.toml")
 	if err := os.WriteFile(path, append(config.Render(c), more...), 0o600); err != nil {
 		t.Fatal(err)

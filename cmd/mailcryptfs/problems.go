@@ -33,6 +33,10 @@ func explain(user string, err error) error {
 		return ui.Failf(ui.ExitCantCreate, "mailcryptfs unlock "+ui.Quote(user), "%s is enrolled already; nothing was changed", name)
 	case control.CodeWrongSecret:
 		return ui.Failf(ui.ExitNoPerm, "try again with the password that was set at enrolment", "wrong password: it opens no key slot of %s", name)
+	case control.CodeLocked:
+		return ui.Failf(ui.ExitNoUser, "mailcryptfs unlock "+ui.Quote(user), "%s is locked: the user's key is needed; nothing was changed", name)
+	case control.CodeNoProcess:
+		return ui.Fail(ui.ExitNoInput, "", err)
 	case control.CodeBusy:
 		return ui.Failf(ui.ExitTempFail, "try again; max_derivations in the configuration bounds parallel unlocks", "%s: %w", name, err)
 	case control.CodeMemory:

@@ -75,7 +75,8 @@ func newRoot(a *app) *cobra.Command {
 	})
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newSetup(a), newServe(a), newEnroll(a), newUnlock(a), newLock(a), newStatus(a), newWho(a), newVerify(a),
+	root.AddCommand(newSetup(a), newServe(a), newEnroll(a), newUnlock(a), newLock(a), newStatus(a), newWho(a), newPasswd(a),
+		newEncrypt(a), newDecrypt(a), newRegister(a), newVerify(a),
 		newVersion(a), newMan(a))
 	return root
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/keyring"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+	"github.com/mailcryptfs/mailcryptfs/keyring/session"
 )
 
 // createdBy is written into key slots that the enroll verb makes.
@@ -18,10 +19,13 @@ const createdBy = "mailcryptfs enroll"
 
 // service answers the control socket from the ring of unlocked users.
 type service struct {
-	config   config.Config
-	ring     *keyring.Ring
-	started  time.Time
-	counters func() any
+	config    config.Config
+	ring      *keyring.Ring
+	converter *converter
+	keeper    *session.Keeper
+	pids      *session.PIDs
+	started   time.Time
+	counters  func() any
 }
 
 var _ control.Service = (*service)(nil)
@@ -33,7 +37,11 @@ func (s *service) Enroll(ctx context.Context, user string, password []byte) erro
 
 // Unlock implements control.Service.
 func (s *service) Unlock(ctx context.Context, user string, password []byte) error {
-	return translate(s.ring.Unlock(ctx, account.User(user), password))
+	err := s.ring.Unlock(ctx, account.User(user), password)
+	if err == nil {
+		s.converter.poke()
+	}
+	return translate(err)
 }
 
 // Lock implements control.Service.
@@ -48,7 +56,16 @@ func (s *service) Lock(_ context.Context, user string) (bool, error) {
 // Status implements control.Service.
 func (s *service) Status(_ context.Context, user string) (control.UserStatus, error) {
 	st, err := s.ring.Status(account.User(user))
-	return userStatus(st), translate(err)
+	if err != nil {
+		return control.UserStatus{}, translate(err)
+	}
+	us := userStatus(st)
+	s.stay(&us)
+	us.Plain, err = s.ring.KeptPlain(account.User(user))
+	if err != nil && us.Problem == "" {
+		us.Problem = err.Error()
+	}
+	return us, nil
 }
 
 // Who implements control.Service.
@@ -57,6 +74,7 @@ func (s *service) Who(context.Context) ([]control.UserStatus, error) {
 	all := make([]control.UserStatus, len(unlocked))
 	for i, st := range unlocked {
 		all[i] = userStatus(st)
+		s.stay(&all[i])
 	}
 	return all, nil
 }
@@ -71,7 +89,7 @@ func (s *service) Daemon(context.Context) (control.DaemonStatus, error) {
 	return control.DaemonStatus{
 		Version: version, PID: os.Getpid(), Started: s.started,
 		Store: s.config.Store, View: s.config.View, Profile: s.config.Profile, Delivery: s.config.Delivery,
-		Users: len(users), Unlocked: len(s.ring.Unlocked()), Problem: problem, Counters: s.counters(),
+		Users: len(users), Unlocked: len(s.ring.Unlocked()), Problem: problem, Problems: problemsOf(s.keeper), Counters: s.counters(),
 	}, nil
 }
 
@@ -103,6 +121,8 @@ func translate(err error) error {
 		{keyring.ErrEnrolled, control.CodeEnrolled},
 		{keyring.ErrWrongSecret, control.CodeWrongSecret},
 		{secret.ErrMemory, control.CodeMemory},
+		{secret.ErrLocked, control.CodeLocked},
+		{session.ErrNoProcess, control.CodeNoProcess},
 		{context.DeadlineExceeded, control.CodeBusy},
 		{context.Canceled, control.CodeBusy},
 	} {

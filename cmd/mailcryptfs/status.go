@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -56,6 +58,9 @@ func (a *app) daemonStatus(c *cobra.Command, asJSON bool) error {
 		{"enrolled", strconv.Itoa(d.Users)},
 		{"unlocked", strconv.Itoa(d.Unlocked)},
 	}
+	for _, p := range d.Problems {
+		rows = append(rows, []string{"problem", p})
+	}
 	if d.Problem != "" {
 		rows = append(rows, []string{"problem", d.Problem})
 	}
@@ -96,11 +101,36 @@ func userRows(u control.UserStatus) [][]string {
 	default:
 		rows = append(rows, []string{"state", "locked"})
 	}
+	if u.Because != "" {
+		rows = append(rows, []string{"because", u.Because})
+	}
+	if u.LockAt != nil {
+		rows = append(rows, []string{"locked at", since(u.LockAt) + " unless in use"})
+	}
+	if u.Plain {
+		rows = append(rows, []string{"tree", "kept plain, until: mailcryptfs encrypt " + ui.Quote(u.User)})
+	}
+	rows = append(rows, conversionRows(u.Conversion)...)
 	if u.Until != nil {
 		rows = append(rows, []string{"delivery key", "in memory until " + since(u.Until)})
 	}
 	if u.Problem != "" {
 		rows = append(rows, []string{"problem", u.Problem})
+	}
+	return rows
+}
+
+func conversionRows(c *control.Conversion) [][]string {
+	if c == nil {
+		return nil
+	}
+	rows := [][]string{{string(c.Goal), fmt.Sprintf("%s: %d entries (%d bytes) left, %d (%d bytes) done%s", c.State, c.Left, c.BytesLeft, c.Done, c.Bytes, rest(*c))}}
+	if c.State == control.StateConverting && c.Rate > 0 {
+		rows = append(rows, []string{"rate", fmt.Sprintf("%.0f entries/s, %.1f MB/s, about %s left", c.Rate, c.ByteRate/1e6,
+			(time.Duration(c.Remaining) * time.Second).String())})
+	}
+	if c.Problem != "" {
+		rows = append(rows, []string{"not complete", c.Problem})
 	}
 	return rows
 }

@@ -15,7 +15,8 @@ func newUnlock(a *app) *cobra.Command {
 		Use:   "unlock USER",
 		Short: "Let the mail server read a user's mail",
 		Long: `Unlocks a user with a password: the mail server can read the user's messages until the user is
-locked again or the machine restarts. A restart of the daemon alone locks nobody.`,
+locked again or the machine restarts. A restart of the daemon alone locks nobody. Where the daemon
+knows of sessions (anvil, cyrus_proc or idle in mailcryptfs.toml(5)) it locks a user who has none.`,
 		Example: `  mailcryptfs unlock alice@example.org
   mailcryptfs unlock alice@example.org --password-file /root/alice.password`,
 		Annotations: exits("64  wrong arguments", "67  the user is not enrolled", "69  no daemon answers",

@@ -14,7 +14,7 @@ func newWho(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "who",
 		Short: "List the unlocked users",
-		Long:  `Lists every user whose mail can be read now, and since when.`,
+		Long:  `Lists every user whose mail can be read now, since when, and why the user is not locked.`,
 		Example: `  mailcryptfs who
   mailcryptfs who --json | jq -r '.[].user'`,
 		Annotations:       exits("64  wrong arguments", "69  no daemon answers", "77  not root", "78  the configuration cannot work"),
@@ -43,9 +43,9 @@ func (a *app) who(c *cobra.Command, asJSON bool) error {
 	}
 	rows := make([][]string, len(users))
 	for i, u := range users {
-		rows[i] = []string{u.User, since(u.Since)}
+		rows[i] = []string{u.User, since(u.Since), u.Because}
 	}
-	return ui.Table(a.out, []string{"USER", "UNLOCKED SINCE"}, rows)
+	return ui.Table(a.out, []string{"USER", "UNLOCKED SINCE", "BECAUSE"}, rows)
 }
 
 func since(t *time.Time) string {

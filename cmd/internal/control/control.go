@@ -28,6 +28,13 @@ type Service interface {
 	Who(ctx context.Context) ([]UserStatus, error)
 	// Daemon describes the daemon.
 	Daemon(ctx context.Context) (DaemonStatus, error)
+	// Passwd makes the slot that old opens open with new.
+	Passwd(ctx context.Context, user string, old, new []byte) error
+	// Register notes that a process is a session of the user: while it lives the user is in use.
+	Register(ctx context.Context, user string, pid int) error
+	// Convert converts a user's tree, or counts what that would take. With Wait it calls show now and then, never two
+	// at once, and returns when the conversion has ended or ctx has.
+	Convert(ctx context.Context, user string, r ConvertRequest, show func(Conversion)) (Conversion, error)
 }
 
 // UserStatus describes one user. Field names in JSON are stable.
@@ -40,6 +47,11 @@ type UserStatus struct {
 	Keys     int        `json:"keys,omitempty"`               // content keys that are in memory
 	Until    *time.Time `json:"delivery_key_until,omitempty"` // a delivery key is in memory until then
 	Problem  string     `json:"problem,omitempty"`            // the last thing that went wrong, in one line
+	Because  string     `json:"because,omitempty"`            // why an unlocked user is not locked
+	LockAt   *time.Time `json:"lock_at,omitempty"`            // when he will be if nothing happens
+	Plain    bool       `json:"kept_plain,omitempty"`         // decrypt was asked for: nothing converts the tree back
+
+	Conversion *Conversion `json:"conversion,omitempty"` // the one that goes on, or the last since the unlock
 }
 
 // DaemonStatus describes the daemon. Field names in JSON are stable.
@@ -54,6 +66,7 @@ type DaemonStatus struct {
 	Users    int       `json:"users"`              // enrolled
 	Unlocked int       `json:"unlocked"`           // of these
 	Problem  string    `json:"problem,omitempty"`  // why users could not be counted, or not all of them
+	Problems []string  `json:"problems,omitempty"` // sources of sessions that do not answer
 	Counters any       `json:"counters,omitempty"` // of the view, for people who look for a fault; not stable
 }
 
@@ -67,6 +80,8 @@ const (
 	CodeNotEnrolled Code = "not-enrolled" // the user has no identity
 	CodeEnrolled    Code = "enrolled"     // the user has one already
 	CodeWrongSecret Code = "wrong-secret" // the password opens no slot
+	CodeLocked      Code = "locked"       // the user's key is needed
+	CodeNoProcess   Code = "no-process"   // there is no such process
 	CodeBusy        Code = "busy"         // time ran out, for example while waiting for other derivations
 	CodeMemory      Code = "memory"       // no memory could be locked for keys
 	CodeInternal    Code = "internal"     // anything else
@@ -85,7 +100,7 @@ func (e *Error) Error() string { return e.Message }
 const (
 	// MaxPassword is the longest password that is accepted, in bytes.
 	MaxPassword = 4096
-	// maxBody is the largest request body in bytes: a password in base64, a user name with every byte escaped, and
+	// maxBody is the largest request body in bytes: two passwords in base64, a user name with every byte escaped, and
 	// their JSON.
 	maxBody = 32 << 10
 	// maxAnswer is the largest answer that a client reads, in bytes: "who" at a large site.
@@ -108,6 +123,10 @@ const (
 type request struct {
 	User     []byte `json:"user,omitempty"`
 	Password []byte `json:"password,omitempty"`
+	Old      []byte `json:"old,omitempty"` // a password, too
+	PID      int    `json:"pid,omitempty"`
+
+	Convert *ConvertRequest `json:"convert,omitempty"`
 }
 
 // answer is the body of every answer; one of its fields is set, or none.
@@ -117,4 +136,7 @@ type answer struct {
 	User    *UserStatus   `json:"user,omitempty"`
 	Users   []UserStatus  `json:"users,omitempty"`
 	Daemon  *DaemonStatus `json:"daemon,omitempty"`
+
+	Conversion *Conversion `json:"conversion,omitempty"`
+	More       bool        `json:"more,omitempty"` // another answer follows on the next line
 }

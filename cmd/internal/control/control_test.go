@@ -68,6 +68,21 @@ func (r *recorder) Daemon(ctx context.Context) (DaemonStatus, error) {
 	return DaemonStatus{Version: "v", Store: "/s"}, r.note(ctx, "daemon", "", nil)
 }
 
+func (r *recorder) Passwd(ctx context.Context, user string, old, new []byte) error {
+	return errors.Join(r.note(ctx, "passwd", user, old), r.note(ctx, "passwd", user, new))
+}
+
+func (r *recorder) Register(ctx context.Context, user string, pid int) error {
+	return r.note(ctx, fmt.Sprint("register ", pid), user, nil)
+}
+
+func (r *recorder) Convert(ctx context.Context, user string, c ConvertRequest, show func(Conversion)) (Conversion, error) {
+	for i := range int64(3) {
+		show(Conversion{Goal: c.Goal, State: StateConverting, Done: i})
+	}
+	return Conversion{Goal: c.Goal, State: StateDone, Done: 3}, r.note(ctx, fmt.Sprint("convert ", c), user, nil)
+}
+
 // start serves r on a socket of its own until the test ends.
 func start(t *testing.T, r *recorder) (string, *Server) {
 	t.Helper()
@@ -378,4 +393,53 @@ func asNobody(t *testing.T, socket string) string {
 		t.Fatalf("child: %v\n%s", err, out)
 	}
 	return string(out)
+}
+
+func TestConvertStreams(t *testing.T) {
+	t.Parallel()
+	r := &recorder{}
+	path, _ := start(t, r)
+	var seen []int64
+	last, err := NewClient(path).Convert(t.Context(), "alice", ConvertRequest{Goal: GoalDecrypt, Wait: true}, func(c Conversion) {
+		seen = append(seen, c.Done)
+	})
+	if err != nil || last.Done != 3 || last.State != StateDone || !slices.Equal(seen, []int64{0, 1, 2}) {
+		t.Errorf("%+v, %v, %v", last, seen, err)
+	}
+	var e *Error
+	if _, err := NewClient(path).Convert(t.Context(), "alice", ConvertRequest{Goal: "x"}, nil); !errors.As(err, &e) || e.Code != CodeBadRequest {
+		t.Errorf("unknown goal: %v", err)
+	}
+	r.err = &Error{CodeLocked, "locked"}
+	if _, err := NewClient(path).Convert(t.Context(), "alice", ConvertRequest{Goal: GoalEncrypt}, nil); !errors.As(err, &e) || e.Code != CodeLocked {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+func TestPasswdAndRegister(t *testing.T) {
+	t.Parallel()
+	r := &recorder{}
+	path, _ := start(t, r)
+	old, fresh := []byte("old"), []byte("new")
+	if err := NewClient(path).Passwd(t.Context(), "alice", old, fresh); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewClient(path).Register(t.Context(), "alice", 4711); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range append(r.seen, old, fresh) {
+		if len(bytes.Trim(b, "\x00")) != 0 {
+			t.Errorf("%q is left", b)
+		}
+	}
+	if want := []string{"passwd alice old", "passwd alice new", "register 4711 alice "}; !slices.Equal(r.calls, want) {
+		t.Errorf("calls %q", r.calls)
+	}
+	var e *Error
+	if err := NewClient(path).Passwd(t.Context(), "alice", nil, []byte("x")); !errors.As(err, &e) || e.Code != CodeBadRequest {
+		t.Errorf("without the old password: %v", err)
+	}
+	if err := NewClient(path).Register(t.Context(), "alice", 1); !errors.As(err, &e) || e.Code != CodeBadRequest {
+		t.Errorf("init: %v", err)
+	}
 }

@@ -33,6 +33,9 @@ func NewServer(service Service, log *slog.Logger) *Server {
 	mux.HandleFunc("POST "+pathUser, s.handle(s.user))
 	mux.HandleFunc("POST "+pathWho, s.handle(s.who))
 	mux.HandleFunc("POST "+pathDaemon, s.handle(s.daemon))
+	mux.HandleFunc("POST "+pathPasswd, s.handle(s.passwd))
+	mux.HandleFunc("POST "+pathRegister, s.handle(s.register))
+	mux.HandleFunc("POST "+pathConvert, s.convert)
 	s.http = &http.Server{
 		Handler:           mux,
 		ConnContext:       withConn,
@@ -63,38 +66,49 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// handle judges the caller, reads the request, calls f and writes what it answers. The password is wiped when f has
-// returned, whatever f did with it.
+// handle judges the caller, reads the request, calls f and writes what it answers. The passwords are wiped when f has
+// returned, whatever f did with them.
 func (s *Server) handle(f func(context.Context, request) (answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 		defer cancel()
-		conn, ok := r.Context().Value(connKey{}).(*wipingConn)
+		req, ok := s.receive(w, r)
 		if !ok {
-			panic("control: request without its connection")
-		}
-		if err := allowed(conn); err != nil {
-			s.log.Warn("control request refused", "path", r.URL.Path, "err", err)
-			s.reply(w, answer{Error: asError(err)})
-			return
-		}
-		req, err := readRequest(conn, r.Body)
-		if err != nil {
-			s.reply(w, answer{Error: asError(err)})
 			return
 		}
 		defer secret.Wipe(req.Password)
-		// The request is here: the limit for reading it must not end a slow derivation.
-		if err := conn.SetReadDeadline(time.Time{}); err != nil {
-			s.reply(w, answer{Error: asError(err)})
-			return
-		}
+		defer secret.Wipe(req.Old)
 		a, err := f(ctx, req)
 		if err != nil {
 			a = answer{Error: asError(err)}
 		}
 		s.reply(w, a)
 	}
+}
+
+// receive judges the caller and reads the request, whose passwords the handler wipes; what is wrong it answers itself.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request) (request, bool) {
+	conn, ok := r.Context().Value(connKey{}).(*wipingConn)
+	if !ok {
+		panic("control: request without its connection")
+	}
+	if err := allowed(conn); err != nil {
+		s.log.Warn("control request refused", "path", r.URL.Path, "err", err)
+		s.reply(w, answer{Error: asError(err)})
+		return request{}, false
+	}
+	req, err := readRequest(conn, r.Body)
+	if err == nil {
+		// The request is here: the limit for reading it must not end a slow derivation.
+		err = conn.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		secret.Wipe(req.Password)
+		secret.Wipe(req.Old)
+		s.reply(w, answer{Error: asError(err)})
+		return request{}, false
+	}
+	return req, true
 }
 
 // allowed refuses everybody but root and the user that the daemon runs as.
@@ -109,7 +123,7 @@ func allowed(c *wipingConn) error {
 	return nil
 }
 
-// readRequest reads and judges a body; the caller wipes the password in it.
+// readRequest reads and judges a body; the caller wipes the passwords in it.
 func readRequest(conn *wipingConn, body io.Reader) (request, error) {
 	text := make([]byte, maxBody+1)
 	defer secret.Wipe(text)
@@ -125,10 +139,12 @@ func readRequest(conn *wipingConn, body io.Reader) (request, error) {
 	// Not a json.Decoder: it would keep a copy of the text in a buffer of its own.
 	if err := json.Unmarshal(text[:n], &req); err != nil {
 		secret.Wipe(req.Password)
+		secret.Wipe(req.Old)
 		return request{}, &Error{CodeBadRequest, "the request is not valid JSON of this protocol"}
 	}
-	if len(req.Password) > MaxPassword {
+	if len(req.Password) > MaxPassword || len(req.Old) > MaxPassword {
 		secret.Wipe(req.Password)
+		secret.Wipe(req.Old)
 		return request{}, &Error{CodeBadRequest, fmt.Sprintf("a password has at most %d bytes", MaxPassword)}
 	}
 	return req, nil
@@ -149,6 +165,7 @@ func asError(err error) *Error {
 // reply writes the answer. A client that has gone away is no event for the daemon.
 func (s *Server) reply(w http.ResponseWriter, a answer) {
 	text, err := json.Marshal(a)
+	text = append(text, '\n')
 	if err != nil {
 		s.log.Error("cannot write a control answer", "err", err)
 		http.Error(w, "", http.StatusInternalServerError)

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
+	"github.com/mailcryptfs/mailcryptfs/fs"
+	"github.com/mailcryptfs/mailcryptfs/keyring"
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+)
+
+// How often the converter looks and tries.
+const (
+	lookAgain   = 5 * time.Minute  // at the tree of a user in which nothing is left; longer where looking takes long
+	lookShare   = 20               // a twentieth of the time at most is spent with looking again
+	firstPause  = time.Second      // before entries that were in use are tried again; doubled each time
+	longPause   = 30 * time.Second // at most
+	vainTries   = 5                // passes that convert nothing before a job gives up
+	showsPerSec = 4                // to whom waits for a conversion
+)
+
+// trees is what the converter uses of fs.View.
+type trees interface {
+	Encrypt(ctx context.Context, u account.User, dry bool, show func(fs.Report)) (fs.Report, error)
+	Decrypt(ctx context.Context, u account.User, dry bool, show func(fs.Report)) (fs.Report, error)
+}
+
+// keys is what the converter uses of keyring.Ring.
+type keys interface {
+	Holds(u account.User) bool
+	Unlocked() []keyring.Status
+	KeptPlain(u account.User) (bool, error)
+}
+
+// converter converts the trees of users: of each unlocked one to his key, in the background, and of others when it is
+// asked to. It is safe for concurrent use.
+type converter struct {
+	trees trees
+	keys  keys
+	log   *slog.Logger
+	now   func() time.Time
+	slots chan struct{} // one element for each user who is converted
+	wake  chan struct{}
+
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	ctx    context.Context // that of run: jobs outlive the requests that began them; guarded by mu, as all below
+	jobs   map[account.User]*job
+	looked map[account.User]*looked // unlocked users
+}
+
+// looked is what the background knows of an unlocked user.
+type looked struct {
+	since time.Time // of the unlock that it is about
+	next  time.Time // when to look again
+	once  bool      // a job has ended since the unlock, or none is wanted
+	last  *job
+}
+
+func newConverter(t trees, k keys, users int, log *slog.Logger) *converter {
+	return &converter{
+		trees: t, keys: k, log: log, now: time.Now, slots: make(chan struct{}, max(1, users)), wake: make(chan struct{}, 1),
+		ctx: context.Background(), jobs: make(map[account.User]*job), looked: make(map[account.User]*looked),
+	}
+}
+
+// run starts jobs for unlocked users until ctx ends, and then waits for the end of all.
+func (c *converter) run(ctx context.Context, tick <-chan time.Time) {
+	c.mu.Lock()
+	c.ctx = ctx
+	c.mu.Unlock()
+	defer c.running.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+		case <-c.wake:
+		}
+		c.look()
+	}
+}
+
+// poke makes run look now.
+func (c *converter) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// look begins jobs for the unlocked users who are due.
+func (c *converter) look() {
+	unlocked := c.keys.Unlocked()
+	for _, u := range c.due(unlocked) {
+		plain, err := c.keys.KeptPlain(u)
+		if err != nil {
+			c.log.Warn("cannot tell whether a tree shall stay plain: it is converted", "user", string(u), "err", err)
+		}
+		if plain {
+			c.settle(u, nil, lookAgain)
+			continue
+		}
+		if _, err := c.start(u, control.GoalEncrypt); err != nil {
+			return // the daemon ends
+		}
+	}
+}
+
+// due returns users to look at, and forgets those who are locked.
+func (c *converter) due(unlocked []keyring.Status) []account.User {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	known := make(map[account.User]*looked, len(unlocked))
+	var due []account.User
+	for _, s := range unlocked {
+		l := c.looked[s.User]
+		if l == nil || !l.since.Equal(s.Since) {
+			l = &looked{since: s.Since, next: now}
+		}
+		known[s.User] = l
+		if c.jobs[s.User] == nil && !now.Before(l.next) {
+			due = append(due, s.User)
+		}
+	}
+	c.looked = known
+	return due
+}
+
+// settle notes that nothing is to do for the user for some time.
+func (c *converter) settle(u account.User, j *job, pause time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l := c.looked[u]; l != nil {
+		l.once, l.next = true, c.now().Add(pause)
+		if j != nil {
+			l.last = j
+		}
+	}
+}
+
+// start begins a conversion, or returns the one of the same goal that goes on; one of the other goal is ended first.
+func (c *converter) start(u account.User, g control.Goal) (*job, error) {
+	for {
+		j, fresh := c.claim(u, g)
+		switch {
+		case j == nil:
+			return nil, context.Canceled
+		case fresh || j.goal == g:
+			return j, nil
+		}
+		j.cancel()
+		<-j.done
+	}
+}
+
+// claim returns the user's job, or begins one; nil when the daemon ends.
+func (c *converter) claim(u account.User, g control.Goal) (*job, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.jobs[u]; j != nil {
+		return j, false
+	}
+	if c.ctx.Err() != nil {
+		return nil, false
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	j := &job{
+		user: u, goal: g, needsKey: c.keys.Holds(u), cancel: cancel, done: make(chan struct{}), now: c.now,
+		state: control.StateQueued, began: c.now(),
+	}
+	c.jobs[u] = j
+	c.running.Go(func() { c.work(ctx, j) })
+	return j, true
+}
+
+// work runs a job to its end.
+func (c *converter) work(ctx context.Context, j *job) {
+	began := c.now()
+	defer close(j.done)
+	defer j.cancel()
+	err := c.passes(ctx, j)
+	p := j.progress()
+	switch {
+	case err == nil:
+		j.end(control.StateDone, "")
+	case errors.Is(err, context.Canceled):
+		j.end(control.StateStopped, "it was interrupted: the user was locked, another conversion was asked for, or the daemon ended")
+	default:
+		j.end(control.StateStopped, err.Error())
+		c.log.Warn("a conversion is not complete", "user", string(j.user), "goal", string(j.goal), "err", err)
+	}
+	if p.Done > 0 {
+		c.log.Info("converted", "user", string(j.user), "goal", string(j.goal), "entries", p.Done, "bytes", p.Bytes,
+			"left", p.Left, "seconds", c.now().Sub(began).Round(time.Millisecond).Seconds())
+	}
+	c.mu.Lock()
+	delete(c.jobs, j.user)
+	c.mu.Unlock()
+	c.settle(j.user, j, max(lookAgain, lookShare*c.now().Sub(began)))
+}
+
+// locked ends what cannot go on without the user's key.
+func (c *converter) locked(u account.User) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.jobs[u]; j != nil && j.needsKey && !c.keys.Holds(u) {
+		j.cancel()
+	}
+}
+
+// pending says why a user who has gone must not be locked yet, or "".
+func (c *converter) pending(u account.User) string {
+	c.mu.Lock()
+	j, l := c.jobs[u], c.looked[u]
+	c.mu.Unlock()
+	switch {
+	case j != nil:
+		return fmt.Sprintf("%d entries are left to %s", j.progress().Left, j.goal)
+	case l == nil || !l.once:
+		return "was not looked at by the converter yet"
+	}
+	return ""
+}
+
+// of returns the user's conversion that goes on, or the last one since the unlock, or nil.
+func (c *converter) of(u account.User) *control.Conversion {
+	c.mu.Lock()
+	j := c.jobs[u]
+	if l := c.looked[u]; j == nil && l != nil {
+		j = l.last
+	}
+	c.mu.Unlock()
+	if j == nil {
+		return nil
+	}
+	p := j.progress()
+	return &p
+}

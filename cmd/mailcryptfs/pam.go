@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/config"
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
+	"github.com/mailcryptfs/mailcryptfs/keyring"
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+	"github.com/mailcryptfs/mailcryptfs/pam/unlock"
+)
+
+// byLogin and byPasswd are written into key slots.
+const (
+	byLogin  = "first login"
+	byPasswd = "password change"
+)
+
+// logins does what the PAM module asks for.
+type logins struct {
+	ring     *keyring.Ring
+	auto     bool   // enrol at the first login
+	unlocked func() // called after each unlock
+
+	mu        sync.Mutex
+	enrolling map[account.User]chan struct{} // holds an element while a login of the user enrols; guarded by mu
+}
+
+var _ unlock.Unlocker = (*logins)(nil)
+
+func newLogins(c config.Config, ring *keyring.Ring, unlocked func()) *logins {
+	return &logins{ring: ring, auto: c.Enroll == "auto", unlocked: unlocked, enrolling: make(map[account.User]chan struct{})}
+}
+
+// Login implements unlock.Unlocker.
+func (l *logins) Login(ctx context.Context, u account.User, service, _ string, password []byte) error {
+	err := l.login(ctx, u, service, password)
+	if err == nil {
+		l.unlocked()
+	}
+	return translatePAM(err)
+}
+
+func (l *logins) login(ctx context.Context, u account.User, service string, password []byte) error {
+	if !l.auto {
+		return l.ring.Unlock(ctx, u, password)
+	}
+	enrolled, err := l.enrolled(u)
+	if err != nil || enrolled {
+		return errors.Join(err, l.unlockIf(ctx, enrolled, u, password))
+	}
+	// Two first logins at once: one enrols, the other one then unlocks.
+	done, err := l.turn(ctx, u)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if enrolled, err = l.enrolled(u); err != nil || enrolled {
+		return errors.Join(err, l.unlockIf(ctx, enrolled, u, password))
+	}
+	return l.ring.EnrollAndUnlock(ctx, u, password, fmt.Sprintf("%s (%.100s)", byLogin, service))
+}
+
+func (l *logins) unlockIf(ctx context.Context, enrolled bool, u account.User, password []byte) error {
+	if !enrolled {
+		return nil
+	}
+	return l.ring.Unlock(ctx, u, password)
+}
+
+func (l *logins) enrolled(u account.User) (bool, error) {
+	s, err := l.ring.Status(u)
+	return s.Enrolled, err
+}
+
+// turn waits until no other login of the user enrols.
+func (l *logins) turn(ctx context.Context, u account.User) (done func(), err error) {
+	l.mu.Lock()
+	c := l.enrolling[u]
+	if c == nil {
+		c = make(chan struct{}, 1)
+		l.enrolling[u] = c
+	}
+	l.mu.Unlock()
+	select {
+	case c <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return func() {
+		l.mu.Lock()
+		delete(l.enrolling, u) // who still waits on it finds the user enrolled
+		l.mu.Unlock()
+		<-c
+	}, nil
+}
+
+// ChangePassword implements unlock.Unlocker.
+func (l *logins) ChangePassword(ctx context.Context, u account.User, old, new []byte) error {
+	return translatePAM(l.ring.ChangePassword(ctx, u, old, new, byPasswd))
+}
+
+// ResetPassword implements unlock.Unlocker.
+func (l *logins) ResetPassword(ctx context.Context, u account.User, new []byte) error {
+	err := l.ring.ResetPassword(ctx, u, new, byPasswd)
+	if errors.Is(err, secret.ErrLocked) {
+		return fmt.Errorf("%w: %s", unlock.ErrWrongSecret, keyring.WasReset)
+	}
+	return translatePAM(err)
+}
+
+// translatePAM gives the errors of the ring the answers of the PAM protocol.
+func translatePAM(err error) error {
+	switch {
+	case errors.Is(err, keyring.ErrWrongSecret):
+		return fmt.Errorf("%w: %w", unlock.ErrWrongSecret, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", unlock.ErrBusy, err)
+	}
+	return err
+}
+
+// listenPAM makes the socket of the PAM module; nil without one.
+func listenPAM(c config.Config) (*net.UnixListener, error) {
+	if c.PAM == "" {
+		return nil, nil
+	}
+	if err := makeRuntimeDir(c.PAM); err != nil {
+		return nil, err
+	}
+	l, err := unlock.Listen(c.PAM)
+	if err != nil {
+		return nil, ui.Fail(ui.ExitOSErr, "choose another path with pam, or set it to \"\" if no PAM module is used", err)
+	}
+	return l, nil
+}
+
+// servePAM answers the PAM module until ctx ends; without a socket it only waits for that.
+func servePAM(ctx context.Context, l *net.UnixListener, u unlock.Unlocker, log *slog.Logger) error {
+	if l == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return unlock.Serve(ctx, l, u, unlock.Options{Log: log})
+}

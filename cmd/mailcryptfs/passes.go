@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
+	"github.com/mailcryptfs/mailcryptfs/fs"
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+)
+
+// passes counts and converts until nothing is left, or trying is in vain.
+func (c *converter) passes(ctx context.Context, j *job) error {
+	pause := firstPause
+	for vain := 0; ; {
+		r, err := c.pass(ctx, j)
+		switch {
+		case err != nil:
+			return err
+		case settled(r):
+			if r.Failed > 0 {
+				return fmt.Errorf("%d entries cannot be converted; the log names them", r.Failed)
+			}
+			return nil
+		case r.Done > 0:
+			vain, pause = 0, firstPause
+		default:
+			vain++
+		}
+		if vain == vainTries {
+			return fmt.Errorf("%d entries are in use", r.Left-r.Done)
+		}
+		j.set(control.StateBusy)
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, longPause)
+	}
+}
+
+// pass counts, and converts what it has found; it returns what the last of the two has met.
+func (c *converter) pass(ctx context.Context, j *job) (r fs.Report, err error) {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return fs.Report{}, ctx.Err()
+	}
+	j.set(control.StateCounting)
+	if r, err = c.convert(ctx, j.user, j.goal, true, j.counting); err != nil {
+		return r, err
+	}
+	j.counting(r)
+	if r.Left == 0 {
+		return r, nil
+	}
+	j.beginPass()
+	r, err = c.convert(ctx, j.user, j.goal, false, j.converting)
+	j.endPass(r)
+	if err == nil {
+		err = ctx.Err() // a pass that is cut short between files tells nothing
+	}
+	return r, err
+}
+
+func (c *converter) convert(ctx context.Context, u account.User, g control.Goal, dry bool, show func(fs.Report)) (r fs.Report, err error) {
+	f := c.trees.Encrypt
+	if g == control.GoalDecrypt {
+		f = c.trees.Decrypt
+	}
+	inBackground(func() { r, err = f(ctx, u, dry, show) })
+	return r, err
+}
+
+// settled reports whether another pass would find nothing that it could convert.
+func settled(r fs.Report) bool {
+	return r.Busy == 0 && r.Left-r.Done <= r.Failed+r.Locked
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// count is a conversion that changes nothing.
+func (c *converter) count(ctx context.Context, u account.User, g control.Goal) (control.Conversion, error) {
+	r, err := c.convert(ctx, u, g, true, nil)
+	return control.Conversion{
+		Goal: g, State: control.StateCounting, Entries: r.Entries, Left: r.Left, BytesLeft: r.Bytes,
+		Busy: r.Busy, Locked: r.Locked, Failed: r.Failed,
+	}, err
+}
