@@ -170,7 +170,7 @@ func TestModel(t *testing.T) {
 	for l, name := range map[format.Layout]string{format.WriteOnce: "write-once", format.Padded: "padded"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for run := range 40 {
+			for run := range 25 {
 				m := newModel(t, &memLower{}, newKeys(t, l))
 				r := newSource(name, run)
 				for range 60 {

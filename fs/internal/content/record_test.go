@@ -3,7 +3,6 @@ package content
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"sync"
 )
 
@@ -133,11 +132,4 @@ func (r *recorder) revive() {
 	if !r.noSync {
 		r.ops = append(r.ops, op{kind: lowSync})
 	}
-}
-
-// stored returns a copy of the bytes as they are.
-func (r *recorder) stored() []byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.b)
 }
