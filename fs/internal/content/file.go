@@ -89,26 +89,69 @@ type Shape struct {
 	Final  bool  // the last block is final
 }
 
-// Probe reads header and, where the stored size leaves it open, the last block
+// Probe reads the header and, where the stored size leaves it open, the last block
 // (C7 to C9). For a stored size above 0 whose blocks are all zero it returns the
 // zero Shape. The error wraps format.ErrCorrupt or format.ErrUnsupported, or is low's.
 func Probe(low io.ReaderAt, stored int64) (Shape, error) {
+	s := Shape{Stored: stored, Final: true}
+	if format.Aligned(stored) {
+		return probeAligned(low, stored)
+	}
+	// The usual message is read as a whole here: one access to a cold disk, and what
+	// follows finds it in memory.
+	buf := chunks.Get().(*chunk)
+	defer chunks.Put(buf)
+	head, err := readFull(low, buf[:min(stored, readAhead)], 0)
+	if err != nil {
+		return Shape{}, err
+	}
+	if s.Header, err = format.ParseHeader(buf[:head]); err != nil {
+		return Shape{}, err
+	}
+	if s.Plain, err = format.PlainSizeFinal(stored); err != nil {
+		return Shape{}, err
+	}
+	last := (format.Blocks(stored) - 1)
+	switch {
+	case int64(head) == stored:
+		err = endsFile(last, buf[last.StoredStart():head])
+	case s.Header.Layout == format.Padded: // rare: C10 was cut short
+		if head, err = readFull(low, buf[:format.BlockSize], last.StoredStart()); err == nil {
+			err = endsFile(last, buf[:head])
+		}
+	}
+	return s, err
+}
+
+// endsFile reports whether the stored block no is one that ends a file between two
+// multiples of 4096: a final one.
+func endsFile(no format.BlockNo, block []byte) error {
+	f, err := format.ParseField(no, block)
+	if err == nil && !f.Final() {
+		err = fmt.Errorf("%w: it ends within block %d", format.ErrCorrupt, no)
+	}
+	return err
+}
+
+// readAhead is how much of a file is read when it is opened, in bytes.
+const readAhead = 64 << 10
+
+func probeAligned(low io.ReaderAt, stored int64) (Shape, error) {
 	var s Shape
 	var buf [format.BlockSize]byte
 	n, last, err := lastBlock(low, stored, buf[:])
 	if err != nil || n == 0 {
 		return s, err
 	}
+	head := last
 	if n > 1 {
-		var head [format.HeaderSize]byte
-		if _, err := readFull(low, head[:], 0); err != nil {
+		var first [format.HeaderSize]byte
+		if _, err := readFull(low, first[:], 0); err != nil {
 			return s, err
 		}
-		s.Header, err = format.ParseHeader(head[:])
-	} else {
-		s.Header, err = format.ParseHeader(last)
+		head = first[:]
 	}
-	if err != nil {
+	if s.Header, err = format.ParseHeader(head); err != nil {
 		return s, err
 	}
 	f, err := format.ParseField(n-1, last)
@@ -119,14 +162,18 @@ func Probe(low io.ReaderAt, stored int64) (Shape, error) {
 		return s, fmt.Errorf("%w: write-once file has lost its end", format.ErrCorrupt)
 	}
 	s.Plain, s.Final = format.PlainSize(n, f), f.Final()
-	s.Stored = (n - 1).StoredStart() + int64(len(last))
+	s.Stored = n.StoredStart()
 	return s, nil
 }
 
 // lastBlock reads the last block that is not a torn append into buf and returns
 // how many blocks there are up to and with it (C9).
 func lastBlock(low io.ReaderAt, stored int64, buf []byte) (format.BlockNo, []byte, error) {
-	for n := format.Blocks(stored); n > 0; n-- {
+	end := format.Blocks(stored)
+	for n := end; n > 0; n-- {
+		if end-n > format.MaxTorn {
+			return 0, nil, fmt.Errorf("%w: more than %d blocks of zeros at its end", format.ErrCorrupt, format.MaxTorn)
+		}
 		got, err := readFull(low, buf, (n - 1).StoredStart())
 		if err != nil {
 			return 0, nil, err

@@ -31,6 +31,32 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 		return 0, nil
 	}
 	p = p[:min(int64(len(p)), f.plain-off)]
+	if len(p) < 2*parallelBytes {
+		return f.readRange(p, off)
+	}
+	return f.readHalves(p, off)
+}
+
+// parallelBytes is the least plaintext that is worth a goroutine of its own.
+const parallelBytes = 128 << 10
+
+// readHalves reads a long range with two processors.
+func (f *File) readHalves(p []byte, off int64) (int, error) {
+	middle, _ := format.Locate(off + int64(len(p)/2))
+	half := int(middle.PlainStart() - off)
+	var n [2]int
+	var err [2]error
+	var second sync.WaitGroup
+	second.Go(func() { n[1], err[1] = f.readRange(p[half:], off+int64(half)) })
+	n[0], err[0] = f.readRange(p[:half], off)
+	second.Wait()
+	if err[0] != nil {
+		return n[0], err[0]
+	}
+	return n[0] + n[1], err[1]
+}
+
+func (f *File) readRange(p []byte, off int64) (int, error) {
 	buf := chunks.Get().(*chunk)
 	defer chunks.Put(buf)
 	done := 0
@@ -49,7 +75,8 @@ func (f *File) readChunk(p []byte, off int64, buf *chunk) (int, error) {
 	first, at := format.Locate(off)
 	last, _ := format.Locate(off + int64(len(p)) - 1)
 	last = min(last, first+chunkBlocks-1)
-	got, err := readFull(f.low, buf[:(last-first+1)*format.BlockSize], first.StoredStart())
+	want := min(int64(last-first+1)*format.BlockSize, f.stored-first.StoredStart())
+	got, err := readFull(f.low, buf[:want], first.StoredStart())
 	if err != nil {
 		return 0, err
 	}
@@ -108,7 +135,7 @@ func (f *File) load(no format.BlockNo, buf *[format.BlockSize]byte) ([]byte, err
 	}
 	raw := scratch.Get().(*[format.BlockSize]byte)
 	defer scratch.Put(raw)
-	n, err := readFull(f.low, raw[:], no.StoredStart())
+	n, err := readFull(f.low, raw[:min(format.BlockSize, f.stored-no.StoredStart())], no.StoredStart())
 	if err != nil {
 		return nil, err
 	}

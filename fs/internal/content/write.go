@@ -93,24 +93,18 @@ func (f *File) extend(size int64) error {
 // the size of the file. All or nothing.
 func (f *File) store(p []byte, off int64) error {
 	w := f.plan(p, off)
+	var edges [2]*[format.BlockSize]byte
+	for i := range edges {
+		edges[i] = scratch.Get().(*[format.BlockSize]byte)
+		defer scratch.Put(edges[i])
+	}
+	payloads, err := f.merge(&w, edges)
+	if err != nil {
+		return err
+	}
 	buf := chunks.Get().(*chunk)
 	defer chunks.Put(buf)
-	var nonces [chunkBlocks * format.NonceSize]byte
-	seal.Nonces(nonces[:int(w.last-w.first+1)*format.NonceSize])
-	plain := scratch.Get().(*[format.BlockSize]byte)
-	defer scratch.Put(plain)
-
-	total := 0
-	var payload []byte
-	for no := w.first; no <= w.last; no++ {
-		var err error
-		if payload, err = f.merge(&w, no, plain); err != nil {
-			return err
-		}
-		i := int(no - w.first)
-		b := seal.Block{Header: &f.hdr, No: no, Final: f.final && no == w.newLast}
-		total = i*format.BlockSize + f.key.Seal(buf[i*format.BlockSize:][:format.BlockSize], b, nonces[i*format.NonceSize:], payload)
-	}
+	total := f.sealAll(&w, payloads, buf)
 	if n, err := f.low.WriteAt(buf[:total], w.first.StoredStart()); err != nil {
 		f.undo(&w, n)
 		return err
@@ -118,11 +112,29 @@ func (f *File) store(p []byte, off int64) error {
 	f.plain = w.newPlain
 	f.stored = max(f.stored, w.first.StoredStart()+int64(total))
 	if w.last == w.newLast {
-		f.tail, f.tailNo = append(f.tail[:0], payload...), w.last
+		f.tail, f.tailNo = append(f.tail[:0], payloads[w.last-w.first]...), w.last
 	} else if f.tailNo >= w.first && f.tailNo <= w.last {
 		f.tail = f.tail[:0]
 	}
 	return nil
+}
+
+// sealAll seals the payloads of w into buf and returns how many bytes there are.
+func (f *File) sealAll(w *write, payloads [][]byte, buf *chunk) int {
+	var nonces [chunkBlocks * format.NonceSize]byte
+	seal.Nonces(nonces[:len(payloads)*format.NonceSize])
+	last := 0 // stored length of the last block
+	inParallel(len(payloads), func(from, to int) {
+		for i := from; i < to; i++ {
+			no := w.first + format.BlockNo(i)
+			b := seal.Block{Header: &f.hdr, No: no, Final: f.final && no == w.newLast}
+			n := f.key.Seal(buf[i*format.BlockSize:][:format.BlockSize], b, nonces[i*format.NonceSize:], payloads[i])
+			if i == len(payloads)-1 {
+				last = n
+			}
+		}
+	})
+	return (len(payloads)-1)*format.BlockSize + last
 }
 
 // write is one call of store: which blocks it seals and what undoes it.
@@ -152,8 +164,25 @@ func (f *File) plan(p []byte, off int64) write {
 	return w
 }
 
-// merge returns the payload of block no with the bytes of w put over what is there.
-func (f *File) merge(w *write, no format.BlockNo, buf *[format.BlockSize]byte) ([]byte, error) {
+// merge returns the payloads of the blocks of w: the bytes of w, put over what is
+// there. Only the first and the last block can hold other bytes too; edges is their
+// room.
+func (f *File) merge(w *write, edges [2]*[format.BlockSize]byte) ([][]byte, error) {
+	payloads := make([][]byte, w.last-w.first+1)
+	for i := range payloads {
+		edge := edges[0]
+		if i > 0 {
+			edge = edges[1]
+		}
+		var err error
+		if payloads[i], err = f.mergeBlock(w, w.first+format.BlockNo(i), edge); err != nil {
+			return nil, err
+		}
+	}
+	return payloads, nil
+}
+
+func (f *File) mergeBlock(w *write, no format.BlockNo, buf *[format.BlockSize]byte) ([]byte, error) {
 	start := no.PlainStart()
 	size := int(min(int64(no.Capacity()), w.newPlain-start))
 	from, to := int(max(0, w.off-start)), int(min(int64(size), w.off+int64(len(w.p))-start))

@@ -18,6 +18,8 @@ const (
 	Overhead = NonceSize + FieldSize + TagSize
 	// MaxStored is the size in bytes of the largest stored file (C14).
 	MaxStored = 1 << 43
+	// MaxTorn is how many blocks of zeros a torn append may leave (C9).
+	MaxTorn = 4096
 
 	fullCapacity  = BlockSize - Overhead
 	firstCapacity = fullCapacity - HeaderSize

@@ -31,6 +31,7 @@ func (fs *FS) Mount(dir, source string, xattrs bool) (*fuse.Server, error) {
 		MaxReadAhead:             maxRequest,
 		MaxBackground:            background,
 		DirectMountStrict:        true,
+		DisableSplice:            true, // content is never in a file as it is sent
 		DirectMountFlags:         unix.MS_NOSUID | unix.MS_NODEV,
 		ExplicitDataCacheControl: !fs.shared,
 		DisableXAttrs:            !xattrs,

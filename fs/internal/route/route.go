@@ -92,7 +92,7 @@ func parseRule(s string, c Class) (rule, error) {
 		r.tree, r.base = true, "*"
 	}
 	if r.tree && len(r.dirs) != 1 || slices.Contains(parts, "") || strings.Contains(s, "**") && !r.tree {
-		return r, fmt.Errorf("pattern %q is none of \"name\", \"directory/name\", \"directory/**\"", s)
+		return r, fmt.Errorf("pattern %q is none of \"name\", \"directory/name\" (with one or more directories), \"directory/**\"", s)
 	}
 	for _, g := range parts {
 		if _, err := path.Match(g, ""); err != nil {
@@ -102,10 +102,11 @@ func parseRule(s string, c Class) (rule, error) {
 	return r, nil
 }
 
-// holds reports whether the files of directory d are below the directories of r.
+// holds reports whether the files of directory d are below the directories of r. A
+// user's own directory, and what is above, is named after users and never matches.
 func (r *rule) holds(d *Dir) bool {
 	for i := len(r.dirs) - 1; i >= 0; i-- {
-		if d == nil || !match(r.dirs[i], d.name) {
+		if d.up == nil || d.up.user == "" || !match(r.dirs[i], d.name) {
 			return false
 		}
 		d = d.up
@@ -136,7 +137,7 @@ func (d *Dir) Child(name string) *Dir {
 	if c.user == "" && !c.off {
 		c.descend(name)
 	}
-	if !c.inTree {
+	if !c.inTree && d.user != "" {
 		for _, r := range d.pol.rules {
 			if r.tree && match(r.dirs[0], name) {
 				c.tree, c.inTree = r.class, true

@@ -79,7 +79,7 @@ func (b Block) ad(buf []byte, f format.Field) []byte {
 // Seal writes the stored bytes of block b into dst, header included, and returns
 // how many there are: 4096 unless the block is final. dst must have 4096 bytes,
 // nonce 12 random ones never used before, and plain 1 byte up to the capacity of
-// the block. It does not allocate.
+// the block.
 func (k *FileKey) Seal(dst []byte, b Block, nonce, plain []byte) int {
 	f := format.MakeField(b.No, len(plain), b.Final)
 	at := b.No.RecordOffset()
@@ -99,8 +99,7 @@ func (k *FileKey) Seal(dst []byte, b Block, nonce, plain []byte) int {
 }
 
 // Open opens the stored bytes of block b (4096, or fewer at the end of a file)
-// and appends the payload to dst, which may have no spare capacity; with spare
-// capacity for a full block it does not allocate. b.Final is ignored: the second
+// and appends the payload to dst, which may have no spare capacity. b.Final is ignored: the second
 // result tells whether the block is final. stored is not changed and must not
 // overlap dst. The error wraps format.ErrCorrupt.
 func (k *FileKey) Open(dst []byte, b Block, stored []byte) ([]byte, bool, error) {

@@ -104,9 +104,12 @@ func (t *Tree) RemoveXAttr(n *inode.Inode, name string) error {
 }
 
 // ListXAttr returns the names of the extended attributes of n, each ended by a zero
-// byte.
+// byte: none for what is neither a file nor a directory.
 func (t *Tree) ListXAttr(n *inode.Inode) ([]byte, error) {
 	var out bytes.Buffer
+	if n.Type != unix.S_IFREG && n.Type != unix.S_IFDIR {
+		return nil, nil
+	}
 	err := t.withAttrs(n, func(fd int, sealed bool) error {
 		list, err := backing.ListXAttr(fd)
 		if err != nil {
