@@ -167,7 +167,7 @@ prepare_sample() {
 	find_agent
 	touch "$work/began"
 	place
-	marker=marker-$(tr -dc a-z0-9 </dev/urandom | head -c 16 || true)
+	marker=marker-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
 	if "$program" status --user "$sample" >/dev/null 2>&1; then
 		say "$sample is enrolled from an earlier run"
 	else
