@@ -60,7 +60,7 @@ func TestClasses(t *testing.T) {
 			{"alice/.sieve/tmp", "1", Message},
 			{"alice", "anything", Meta},
 			{"", "file", Meta},
-			{"cur", "1", Message}, // by name alone; whose it is, the user says
+			{"cur", "1", Meta}, // the directory of a user named cur
 		} {
 			if got := dir(p, tt.dir).Class(tt.name); got != tt.want {
 				t.Errorf("%s: %s/%s is of class %d, want %d", profile, tt.dir, tt.name, got, tt.want)
@@ -176,6 +176,26 @@ func TestRefused(t *testing.T) {
 	for _, profile := range []string{"", "cyrus", "Maildir"} {
 		if _, err := New(profile, "%u", nil, nil); err == nil {
 			t.Errorf("profile %q is taken", profile)
+		}
+	}
+}
+
+// TestUserCalledNew checks that a user's own directory, and those above it, are no folders: their names are nobody's
+// choice of a class.
+func TestUserCalledNew(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"new", "cur", "tmp", "lucene-indexes"} {
+		for template, place := range map[string]string{"%d/%n": "example.org/" + name, "%u": name, "%d/%n/Maildir": name + "/alice/Maildir"} {
+			d := dir(policy(t, "maildir", template, nil, nil), place)
+			if got := d.Class("dovecot.index.log"); got != Meta {
+				t.Errorf("%s: %s/dovecot.index.log is of class %d", template, place, got)
+			}
+			if got := d.Child("new").Class("1"); got != Message {
+				t.Errorf("%s: a message of %s is of class %d", template, place, got)
+			}
+			if got := d.Child("lucene-indexes").Class("1"); got != Private {
+				t.Errorf("%s: an index of %s is of class %d", template, place, got)
+			}
 		}
 	}
 }
