@@ -50,11 +50,11 @@ func FuzzPattern(f *testing.F) {
 		parts := strings.Split(pattern, "/")
 		last := len(parts) - 1
 		want := last <= 2 && (parts[last] == "**" || matches(t, parts[last], name))
-		for i, place := last-1, []string{"user", folder}; want && i >= 0; i-- {
+		for i, place := last-1, []string{"up", folder}; want && i >= 0; i-- {
 			want = matches(t, parts[i], place[len(place)-1])
 			place = place[:len(place)-1]
 		}
-		got := p.Root().Child("user").Child(folder).Class(name)
+		got := p.Root().Child("user").Child("up").Child(folder).Class(name)
 		if want && got != Private || !want && got != byProfile(t, folder, name) {
 			t.Fatalf("%q gives %q/%q class %d, match %v", pattern, folder, name, got, want)
 		}
@@ -77,5 +77,5 @@ func byProfile(t *testing.T, folder, name string) Class {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.Root().Child("user").Child(folder).Class(name)
+	return p.Root().Child("user").Child("up").Child(folder).Class(name)
 }
