@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 BLOCK = 4096
+TORN = 4096  # blocks, C9
 HEADER = 56
 NONCE, FIELD, TAG = 12, 2, 16
 WRITE_ONCE, PADDED = 1, 2
@@ -188,8 +189,12 @@ class File:
     def __init__(self, stored, keys):
         self.size = 0
         self.blocks = []
+        torn = 0
         while stored and len(stored) % BLOCK == 0 and not any(stored[-BLOCK:]):
             stored = stored[:-BLOCK]  # C9
+            torn += 1
+        if torn > TORN:
+            raise Corrupt("more than %d blocks of zeros at the end" % TORN)
         if not stored:
             return
         if stored[:4] != b"mcfs":
@@ -251,6 +256,8 @@ class File:
             raise Corrupt("block %d does not open" % no)
         if any(plain[length:]):
             raise Corrupt("block %d: padding" % no)
+        if self.layout == WRITE_ONCE and not last and length != capacity(no):
+            raise Corrupt("block %d is not full" % no)  # C7
         return plain[:length] if last else plain  # C8: an inner block is filled with zeros
 
 

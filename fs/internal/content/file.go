@@ -94,6 +94,9 @@ type Shape struct {
 // zero Shape. The error wraps format.ErrCorrupt or format.ErrUnsupported, or is low's.
 func Probe(low io.ReaderAt, stored int64) (Shape, error) {
 	s := Shape{Stored: stored, Final: true}
+	if stored > format.MaxStored {
+		return Shape{}, fmt.Errorf("%w: stored size %d exceeds the limit", format.ErrCorrupt, stored)
+	}
 	if format.Aligned(stored) {
 		return probeAligned(low, stored)
 	}
