@@ -32,6 +32,7 @@ type Options struct {
 	Plain      string // "serve", "refuse"
 	Epoch      string // "10m"
 	Store      Image  // the filesystem of the store
+	Files      int    // limit of the daemon's open files; none when 0
 }
 
 // Site is one installation: a store, a keyring directory, a view, and a daemon.
@@ -44,6 +45,7 @@ type Site struct {
 	Config    string // the configuration file
 	Control   string // the control socket
 	Secret    string // the site secret
+	files     int
 	log       *Log
 	cmd       *exec.Cmd
 	exited    chan struct{} // closed when the daemon has ended
@@ -56,7 +58,8 @@ func New(t testing.TB, o Options) *Site {
 	binary := Binary(t)
 	dir := Dir(t)
 	s := &Site{
-		View: filepath.Join(dir, "view"), Keyring: filepath.Join(dir, "keyring"), Config: filepath.Join(dir, "mailcryptfs.toml"),
+		files: o.Files,
+		View:  filepath.Join(dir, "view"), Keyring: filepath.Join(dir, "keyring"), Config: filepath.Join(dir, "mailcryptfs.toml"),
 		Control: filepath.Join(dir, "control"), Secret: filepath.Join(dir, "site.secret"),
 	}
 	s.log = newLog(t, filepath.Join(dir, "log"))
@@ -170,7 +173,11 @@ func (s *Site) spawn(t testing.TB, notify string) error {
 		return err
 	}
 	defer func() { _ = out.Close() }()
-	s.cmd = exec.Command(Binary(t), "serve", "--config", s.Config)
+	argv := []string{Binary(t), "serve", "--config", s.Config}
+	if s.files > 0 {
+		argv = append([]string{"prlimit", fmt.Sprintf("--nofile=%d:%d", s.files, s.files)}, argv...)
+	}
+	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "NOTIFY_SOCKET=" + notify, "GORACE=halt_on_error=1"}
 	s.cmd.Stdout, s.cmd.Stderr = out, out
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
