@@ -71,6 +71,8 @@ type pass struct {
 	goal   tree.Goal
 	dry    bool
 	linked map[backing.Key][]tree.Name // files with several links, by lower inode
+	links  int                         // names in linked
+	held   []uint64                    // directories of linked names: they keep their names until these are converted
 
 	mu     sync.Mutex
 	report Report
@@ -93,8 +95,15 @@ func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool,
 	if !ok {
 		return Report{}, nil
 	}
+	defer p.release()
 	err := p.descend(w.tree.Table.Root, path)
 	return p.report, err
+}
+
+func (p *pass) release() {
+	for _, id := range p.held {
+		p.tree.Forget(id, 1)
+	}
 }
 
 // descend follows path from directory n to the root of the user's tree. The
@@ -151,8 +160,14 @@ func (p *pass) walkChild(n *inode.Inode, name string) error {
 	if err != nil || child.Type != unix.S_IFDIR {
 		return nil // gone, or replaced since it was listed
 	}
-	defer p.tree.Forget(child.ID, 1)
-	return p.walk(child.Inode)
+	before := p.links
+	err = p.walk(child.Inode)
+	if p.links > before {
+		p.held = append(p.held, child.ID)
+	} else {
+		p.tree.Forget(child.ID, 1)
+	}
+	return err
 }
 
 // entries lists directory n at once: converting changes it.
@@ -187,9 +202,10 @@ func (p *pass) visit(n tree.Name) {
 	})
 	switch {
 	case err != nil:
-		p.failed(n, err)
+		p.failed(n, 1, err)
 	case need && !p.dry && st.Nlink > 1 && st.Type() == unix.S_IFREG:
 		p.linked[st.Key()] = append(p.linked[st.Key()], n)
+		p.links++
 	case need && !p.dry:
 		p.convert([]tree.Name{n}, st.Size)
 	}
@@ -207,7 +223,7 @@ func (p *pass) convert(names []tree.Name, size int64) {
 	}
 	written, err := p.tree.Convert(names, p.goal)
 	if err != nil {
-		p.failed(names[0], err)
+		p.failed(names[0], int64(len(names)), err)
 		return
 	}
 	p.count(func(r *Report) {
@@ -229,18 +245,19 @@ func (p *pass) waitBytes(size int64) error {
 	return nil
 }
 
-func (p *pass) failed(n tree.Name, err error) {
+// failed counts an entry, one of so many links, that could not be converted.
+func (p *pass) failed(n tree.Name, links int64, err error) {
 	switch {
 	case errors.Is(err, unix.ENOENT): // removed since it was listed
 		return
 	case errors.Is(err, tree.ErrBusy):
-		p.count(func(r *Report) { r.Busy++ })
+		p.count(func(r *Report) { r.Busy += links })
 		return
 	case errors.Is(err, secret.ErrLocked):
-		p.count(func(r *Report) { r.Locked++ })
+		p.count(func(r *Report) { r.Locked += links })
 		return
 	}
-	p.count(func(r *Report) { r.Failed++ })
+	p.count(func(r *Report) { r.Failed += links })
 	p.log.Warn("cannot convert an entry: it stays as it is", "user", p.user, "path", p.tree.PathOf(n), "error", err)
 }
 
