@@ -91,10 +91,13 @@ func (k *FileKey) Seal(dst []byte, b Block, nonce, plain []byte) int {
 	binary.BigEndian.PutUint16(dst[at:], uint16(f))
 	at += format.FieldSize
 	text := dst[at : at+f.CipherLen(b.No)]
-	n := copy(text, plain)
-	clear(text[n:])
+	if len(plain) < len(text) {
+		n := copy(text, plain)
+		clear(text[n:])
+		plain = text
+	}
 	var ad [maxAD]byte
-	k.aead.Seal(text[:0], nonce[:format.NonceSize], text, b.ad(ad[:0], f))
+	k.aead.Seal(text[:0], nonce[:format.NonceSize], plain, b.ad(ad[:0], f))
 	return f.StoredLen(b.No)
 }
 
