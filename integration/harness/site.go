@@ -179,6 +179,9 @@ func (s *Site) spawn(t testing.TB, notify string) error {
 	}
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "NOTIFY_SOCKET=" + notify, "GORACE=halt_on_error=1"}
+	if procs, set := os.LookupEnv("GOMAXPROCS"); set { // some deadlocks show with 1 only
+		s.cmd.Env = append(s.cmd.Env, "GOMAXPROCS="+procs)
+	}
 	s.cmd.Stdout, s.cmd.Stderr = out, out
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.exited = make(chan struct{})

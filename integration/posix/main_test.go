@@ -81,6 +81,8 @@ func cases() []testCase {
 		{"Umask", testUmask},
 		{"Statfs", testStatfs},
 		{"Sync", testSync},
+		{"Copies", testCopies},
+		{"ACL", testACL},
 		{"OpenFlags", testOpenFlags},
 		{"PermissionsOneUID", testPermissionsOneUID},
 		{"PermissionsUIDs", testPermissionsUIDs},

@@ -96,6 +96,8 @@ func full(t *testing.T, dir string, want unix.Errno) {
 		t.Errorf("the log: %s", difference(got, logged))
 	}
 	check("full")
+	hugeTruncate(t, dir, want)
+	check("after a huge truncate")
 	if err := os.Mkdir(dir+"/sub", 0o755); err != nil && !errors.Is(err, want) {
 		t.Errorf("mkdir: %v", err)
 	}
@@ -118,6 +120,22 @@ func full(t *testing.T, dir string, want unix.Errno) {
 	}
 	must(t, os.Remove(dir+"/log"))
 	freed(t, dir)
+}
+
+// hugeTruncate: extending a file far beyond the disk works (with holes) or fails at once, and leaves it as it was.
+func hugeTruncate(t *testing.T, dir string, want unix.Errno) {
+	t.Helper()
+	path := dir + "/0"
+	before := read(t, path)
+	switch err := os.Truncate(path, 1<<40); {
+	case err == nil:
+		must(t, os.Truncate(path, int64(len(before))))
+	case !errors.Is(err, want) && !errors.Is(err, unix.EFBIG):
+		t.Errorf("truncate to 1 TiB: %v", err)
+	}
+	if got := read(t, path); !bytes.Equal(got, before) {
+		t.Errorf("after a huge truncate: %s", difference(got, before))
+	}
 }
 
 // freed lets the filesystem give back what was removed.
