@@ -1,0 +1,219 @@
+// Package imaphost runs a real Dovecot over a view for black-box tests: its own instance on the loopback interface, whose
+// logins go through PAM with the module of this repository. It needs the private mount namespace that package harness
+// makes: PAM's configuration is replaced in it.
+package imaphost
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/integration/harness"
+)
+
+// UID is whom all mail belongs to, user and group: Debian's user mail.
+const UID = 8
+
+// Host is a Dovecot that runs.
+type Host struct {
+	Anvil string // socket of its anvil process
+	Conf  string // its configuration file
+	addr  string
+	dir   string
+	pid   int
+	log   *journal
+}
+
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+// String is what was written so far.
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
+}
+
+// Options say how a Host differs from a plain one.
+type Options struct {
+	Users      map[string]string // passwords by user
+	PostLogin  string            // script that runs, as root, between login and session
+	Module     bool              // logins go through the PAM module
+	ModuleArgs string
+}
+
+const conf = `
+base_dir = @dir@/run
+state_dir = @dir@/state
+log_path = /dev/stderr
+protocols = imap
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+auth_username_chars =
+auth_failure_delay = 0
+first_valid_uid = 8
+mail_location = maildir:~
+mail_fsync = never
+service imap-login {
+  inet_listener imap {
+    port = @port@
+  }
+  inet_listener imaps {
+    port = 0
+  }
+}
+service imap {
+  executable = imap @postlogin@
+}
+passdb {
+  driver = pam
+  args = imap
+}
+userdb {
+  driver = static
+  args = uid=8 gid=8 home=@view@/%u
+}
+`
+
+const postLogin = `
+service imap-postlogin {
+  executable = script-login @script@
+  user = root
+  vsz_limit = 2G
+  unix_listener imap-postlogin {
+  }
+}
+`
+
+// Prepare makes the directory of a Host, so that its paths are known before the daemon starts.
+func Prepare(t testing.TB) *Host {
+	t.Helper()
+	dir := harness.Dir(t)
+	return &Host{Anvil: filepath.Join(dir, "run/anvil"), Conf: filepath.Join(dir, "dovecot.conf"), dir: dir, log: new(journal)}
+}
+
+// Start runs Dovecot over the view of a site until the test ends.
+func (h *Host) Start(t testing.TB, s *harness.Site, o Options) {
+	t.Helper()
+	h.pam(t, s, o)
+	h.SetPasswords(t, o.Users)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.addr = l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(h.addr)
+	text, service := conf, ""
+	if o.PostLogin != "" {
+		text, service = conf+postLogin, "imap-postlogin"
+	}
+	text = strings.NewReplacer("@dir@", h.dir, "@port@", port, "@view@", s.View, "@postlogin@", service, "@script@", o.PostLogin).Replace(text)
+	if err := os.WriteFile(h.Conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("dovecot", "-F", "-c", h.Conf)
+	cmd.Stdout, cmd.Stderr = h.log, h.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.pid = cmd.Process.Pid
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the rest of its group
+		if t.Failed() {
+			t.Logf("dovecot:\n%s", h.log)
+		}
+	})
+	harness.Eventually(t, 20*time.Second, "dovecot listens", func() bool {
+		conn, err := net.Dial("tcp", h.addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// Log is what Dovecot wrote.
+func (h *Host) Log() string { return h.log.String() }
+
+// pam puts a directory with our services in the place of /etc/pam.d.
+func (h *Host) pam(t testing.TB, s *harness.Site, o Options) {
+	t.Helper()
+	dir := filepath.Join(h.dir, "pam.d")
+	lines := ""
+	for _, kind := range []string{"auth", "account"} {
+		lines += fmt.Sprintf("%s required pam_userdb.so crypt=none db=%s\n", kind, filepath.Join(h.dir, "users"))
+		if o.Module {
+			lines += fmt.Sprintf("%s optional %s socket=%s %s\n", kind, module(t, h.dir), filepath.Join(filepath.Dir(s.Control), "pam.sock"), o.ModuleArgs)
+		}
+	}
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "imap"), []byte(lines), 0o644),
+		os.WriteFile(filepath.Join(dir, "other"), []byte("auth required pam_deny.so\naccount required pam_deny.so\n"), 0o644),
+		unix.Mount(dir, "/etc/pam.d", "", unix.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount("/etc/pam.d", unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// SetPasswords changes who can log in; the module is not told.
+func (h *Host) SetPasswords(t testing.TB, users map[string]string) {
+	t.Helper()
+	var text strings.Builder
+	for user, password := range users {
+		text.WriteString(user + "\n" + password + "\n")
+	}
+	path := filepath.Join(h.dir, "users.db")
+	_ = os.Remove(path)
+	cmd := exec.Command("db_load", "-T", "-t", "hash", path)
+	cmd.Stdin = strings.NewReader(text.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("db_load: %v: %s", err, out)
+	}
+}
+
+// module builds the PAM module in a directory, once.
+func module(t testing.TB, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "pam_mailcryptfs.so")
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	source, err := filepath.Abs("../../pam/module")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("make", "-C", source, "O="+dir, "module").CombinedOutput(); err != nil {
+		t.Fatalf("the PAM module does not build: %v\n%s", err, out)
+	}
+	return path
+}
