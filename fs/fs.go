@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
@@ -47,7 +46,6 @@ type Options struct {
 type View struct {
 	tree   *tree.Tree
 	node   *node.FS
-	server *fuse.Server
 	worker *worker.Worker
 	mount  string
 	minor  uint32 // names the kernel's connection
@@ -61,7 +59,7 @@ func Mount(o Options) (*View, error) {
 		return nil, err
 	}
 	v := &View{tree: t, node: node.New(t, o.Log, o.Cluster), worker: worker.New(t, o.Log, o.Worker), mount: o.View}
-	if v.server, err = v.node.Mount(o.View, o.Store, o.XAttrs); err != nil {
+	if err := v.node.Mount(o.View, o.Store, o.XAttrs); err != nil {
 		return nil, err
 	}
 	var st unix.Stat_t
@@ -130,7 +128,7 @@ func (v *View) KeysGone(u account.User) { v.node.DropPages(v.tree.KeysGone(u)) }
 func (v *View) Use(u account.User) (handles int, last time.Time) { return v.tree.Use(u) }
 
 // Wait returns when the kernel's connection has ended.
-func (v *View) Wait() { v.server.Wait() }
+func (v *View) Wait() { v.node.Wait() }
 
 // Stats are figures of a running view.
 type Stats struct {

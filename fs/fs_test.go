@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -75,7 +76,12 @@ type mount struct {
 
 func mountView(t *testing.T) mount {
 	t.Helper()
-	m := mount{keys: &keys{user: map[account.User]secret.ContentKey{}, locked: map[account.User]bool{}}, store: t.TempDir(), view: t.TempDir()}
+	return mountStore(t, t.TempDir())
+}
+
+func mountStore(t *testing.T, store string) mount {
+	t.Helper()
+	m := mount{keys: &keys{user: map[account.User]secret.ContentKey{}, locked: map[account.User]bool{}}, store: store, view: t.TempDir()}
 	raw := make([]byte, 32)
 	rand.Read(raw)
 	s, err := site.Derive(raw)
@@ -109,7 +115,11 @@ func TestPosix(t *testing.T) {
 				continue
 			}
 			t.Run(place+"/"+name, func(t *testing.T) {
-				m := mountView(t)
+				store := t.TempDir()
+				if name == "XAttrLarge" {
+					mountImage(t, store)
+				}
+				m := mountStore(t, store)
 				dir := filepath.Join(m.view, place)
 				if err := os.MkdirAll(dir, 0o755); err != nil {
 					t.Fatal(err)
@@ -118,6 +128,26 @@ func TestPosix(t *testing.T) {
 			})
 		}
 	}
+}
+
+// mountImage mounts an ext4 that takes extended attributes of more than a block.
+func mountImage(t *testing.T, dir string) {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "image")
+	for _, c := range []*exec.Cmd{
+		exec.Command("truncate", "-s", "32M", image),
+		exec.Command("mkfs.ext4", "-q", "-O", "ea_inode", image),
+		exec.Command("mount", "-o", "loop", image, dir),
+	} {
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", c, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestLocked shows the one difference that a lock makes.

@@ -44,6 +44,7 @@ func (v *View) Unmount() error {
 	}()
 	select {
 	case <-done:
+		v.tree.Table.Close()
 		return nil
 	case <-time.After(abortWait):
 		return fmt.Errorf("requests are still being served after %s was unmounted", v.mount)

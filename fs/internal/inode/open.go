@@ -95,6 +95,14 @@ func (n *Inode) Adopt(f *backing.File, c Content) {
 	n.open.file, n.open.content, n.open.handles = f, c, n.open.handles+1
 }
 
+// AdoptUnnamed is Adopt for a file without a name, which nobody can open again.
+func (n *Inode) AdoptUnnamed(f *backing.File, c Content) {
+	n.Adopt(f, c)
+	n.open.mu.Lock()
+	defer n.open.mu.Unlock()
+	n.open.pinned = true
+}
+
 // Release gives back a handle. The last one leaves the file to the cache of idle
 // descriptors, or closes it. It returns true if the key of the file is gone, so that
 // nothing of its content may stay cached.

@@ -1,6 +1,8 @@
 package inode
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -76,6 +78,18 @@ func (t *Table) Ref(st *backing.Stat, a Alias) *Inode {
 	}
 	n.lookups++
 	t.aliasLocked(n, a, st.Nlink)
+	return n
+}
+
+// RefUnnamed makes the inode of a new file with state st that has no name, and
+// counts one lookup of the kernel. Its content is encrypted.
+func (t *Table) RefUnnamed(st *backing.Stat) *Inode {
+	t.mu.Lock()
+	defer t.unlock()
+	s := names.Stored{Kind: names.Encrypted}
+	_ = t.findLocked(st, s) // what had this number before is gone
+	n := t.addLocked(st, s)
+	n.lookups++
 	return n
 }
 
@@ -239,6 +253,16 @@ func (t *Table) reapLocked(n *Inode) {
 	}
 	t.dropAliasesLocked(n)
 	t.reaped = append(t.reaped, n)
+}
+
+// Close closes every descriptor. No request may be under way or come any more.
+func (t *Table) Close() {
+	t.mu.Lock()
+	all := slices.Collect(maps.Values(t.byID))
+	t.mu.Unlock()
+	for _, n := range all {
+		n.close(t.Cache)
+	}
 }
 
 // unlock ends a change and closes what it has removed from the table.

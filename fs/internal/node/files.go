@@ -31,6 +31,21 @@ func (fs *FS) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fus
 	return status(err)
 }
 
+// Tmpfile implements TMPFILE.
+func (fs *FS) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	fs.counts.add("tmpfile")
+	p := fs.inode(in.NodeId)
+	if p == nil {
+		return enoent
+	}
+	n, err := fs.tree.Tmpfile(p, newEntry(&in.InHeader, "", in.Mode&0o7777|unix.S_IFREG))
+	if err == nil {
+		fs.entry(&out.EntryOut, n)
+		out.OpenFlags = fs.flags()
+	}
+	return status(err)
+}
+
 // openExisting opens a file that somebody else made since the kernel looked.
 func (fs *FS) openExisting(parent uint64, name string) (tree.Node, error) {
 	n, err := fs.tree.Lookup(fs.inode(parent), name)

@@ -21,7 +21,7 @@ const background = 64
 // it in the background. source is the name shown by mount(8). Without xattrs the
 // kernel stops asking for extended attributes, which it else does before many
 // writes. It returns when the mount answers.
-func (fs *FS) Mount(dir, source string, xattrs bool) (*fuse.Server, error) {
+func (fs *FS) Mount(dir, source string, xattrs bool) error {
 	s, err := fuse.NewServer(fs, dir, &fuse.MountOptions{
 		AllowOther:               true,
 		Options:                  []string{"default_permissions"},
@@ -42,15 +42,18 @@ func (fs *FS) Mount(dir, source string, xattrs bool) (*fuse.Server, error) {
 		Logger:            log.New(io.Discard, "", 0), // requests are not logged; failures are, by tree
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot mount on %s: %w", dir, err)
+		return fmt.Errorf("cannot mount on %s: %w", dir, err)
 	}
 	go s.Serve()
 	if err := s.WaitMount(); err != nil {
-		return nil, fmt.Errorf("cannot mount on %s: %w", dir, err)
+		return fmt.Errorf("cannot mount on %s: %w", dir, err)
 	}
 	fs.readAhead(dir)
-	return s, nil
+	return nil
 }
+
+// Wait returns when the kernel's connection has ended and no request is being served.
+func (fs *FS) Wait() { fs.server.Wait() }
 
 // readAhead lets the kernel read ahead by a whole request. A kernel that does not
 // let it is only slower.

@@ -54,6 +54,36 @@ func (t *Tree) Create(p *inode.Inode, w NewEntry) (Node, error) {
 	return node, err
 }
 
+// Tmpfile makes a regular file in directory p that has no name, and opens it
+// (O_TMPFILE, open(2)). It cannot be given a name later.
+func (t *Tree) Tmpfile(p *inode.Inode, w NewEntry) (Node, error) {
+	d, err := t.dir(p)
+	if err != nil {
+		return Node{}, err
+	}
+	defer d.Release()
+	if err := inheritGroup(d, &w); err != nil {
+		return Node{}, err
+	}
+	f, err := d.Tmpfile(w.Mode, w.Owner)
+	if err != nil {
+		return Node{}, err
+	}
+	c, err := content.Open(f, 0, t.keysFor(p, ""))
+	if err != nil {
+		_ = f.Close()
+		return Node{}, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return Node{}, err
+	}
+	n := t.Table.RefUnnamed(&st)
+	n.AdoptUnnamed(f, c)
+	return Node{n, t.shown(n, st, 0)}, nil
+}
+
 func (t *Tree) newContent(f *backing.File, s names.Stored, keys fileKeys) (inode.Content, error) {
 	if s.Kind.Sealed() {
 		return content.Open(f, 0, keys)
