@@ -48,7 +48,7 @@ func reexec() (code int, err error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("these tests mount filesystems and need root")
 	}
-	base, err := os.MkdirTemp("", "mcfs")
+	base, err := os.MkdirTemp("", "mailcryptfs-test")
 	if err != nil {
 		return 1, err
 	}
