@@ -64,10 +64,12 @@ func runDaemon(ctx context.Context, c config.Config, log *slog.Logger) (err erro
 		return ui.Failf(ui.ExitOSErr, "", "cannot mount the view: %w", err)
 	}
 	s := newService(c, ring, v, log)
+	eraseSoon := eraser()
 	defer s.pids.Close()
 	gone.Store(new(func(u account.User) {
 		v.KeysGone(u)
 		s.converter.locked(u)
+		eraseSoon()
 	}))
 	err = attend(ctx, c, s, socket, v, log)
 	return errors.Join(err, unmount(v, c.View, log))
