@@ -200,10 +200,12 @@ func (r *Ring) adopt(m *member, identity *slot.Identity, by string, entry digest
 
 // lockMember wipes what the identity opened, and the identity. Delivery keys end with their epoch. The caller holds slow.
 func (r *Ring) lockMember(m *member, why string) {
-	if !m.drop() {
+	ended := m.endEpochs()
+	if m.drop() {
+		r.log.Info("user locked", "user", string(m.user), "because", why)
+	} else if !ended {
 		return
 	}
-	r.log.Info("user locked", "user", string(m.user), "because", why)
 	r.keysGone(m.user)
 }
 
@@ -228,6 +230,11 @@ func (m *member) drop() bool {
 // wipe drops everything, delivery keys too. The caller holds slow.
 func (m *member) wipe() {
 	m.drop()
+	m.endEpochs()
+}
+
+// endEpochs wipes the delivery keys before their time, and returns whether there were any. The caller holds slow.
+func (m *member) endEpochs() bool {
 	m.mu.Lock()
 	delivery := m.delivery
 	m.delivery = nil
@@ -236,6 +243,7 @@ func (m *member) wipe() {
 		d.timer.Stop()
 		d.Key.Wipe()
 	}
+	return len(delivery) > 0
 }
 
 // fail notes the last error of the user for Status, and logs it unless it is the same as before.

@@ -104,8 +104,8 @@ func (r *Ring) dropEntry(m *member, e slot.Entry) error {
 	return r.adopt(m, identity, slotName(sl), entry)
 }
 
-// Lock removes the user's entry and wipes his keys. It returns secret.ErrLocked if there was neither entry nor key.
-// Delivery keys that were made while he was locked end with their epoch.
+// Lock removes the user's entry and wipes his keys, those of a delivery epoch included: what arrives next gets a new one.
+// It returns secret.ErrLocked if there was neither entry nor identity.
 func (r *Ring) Lock(u account.User) error {
 	removed := r.entries.Remove(u.Escape())
 	if removed != nil && !errors.Is(removed, tmpfs.ErrNotFound) {
@@ -118,8 +118,9 @@ func (r *Ring) Lock(u account.User) error {
 		if err := r.entries.Remove(u.Escape()); err != nil && !errors.Is(err, tmpfs.ErrNotFound) {
 			return err
 		}
-		if m.unlocked() {
-			r.lockMember(m, "told to")
+		unlocked := m.unlocked()
+		r.lockMember(m, "told to")
+		if unlocked {
 			return nil
 		}
 	}

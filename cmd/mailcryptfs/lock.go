@@ -16,7 +16,8 @@ func newLock(a *app) *cobra.Command {
 		Short: "Stop everybody, the mail server included, from reading a user's mail",
 		Long: `Locks a user: the keys are wiped from memory, and messages cannot be opened until the user is
 unlocked. Mail goes on being delivered. Messages that a program has open already stay readable for
-that program until it closes them. Locking a locked user is no error.`,
+that program until it closes them. Locking a locked user is no error: it wipes the key under which
+mail was delivered lately, which would otherwise be kept to the end of its epoch.`,
 		Example: `  mailcryptfs lock alice@example.org
   mailcryptfs lock --all`,
 		Annotations: exits("64  wrong arguments", "67  the user is not enrolled", "69  no daemon answers",

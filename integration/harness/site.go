@@ -109,6 +109,7 @@ func (s *Site) config(o Options) string {
 	str("lock_memory", "", "require")
 	str("log_level", "", "info")
 	b.WriteString("kdf_memory_kib = 19456\nkdf_time = 1\nkdf_threads = 1\n") // as cheap as the daemon allows
+	b.WriteString("xattrs = true\n")                                         // to test them too
 	return b.String()
 }
 

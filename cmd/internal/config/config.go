@@ -71,7 +71,7 @@ func Default() Config {
 		KDFTime:        3,
 		KDFThreads:     1,
 		MaxDerivations: 4,
-		XAttrs:         true,
+		XAttrs:         false,
 		LockMemory:     "require",
 		LogLevel:       "info",
 		PAM:            "/run/mailcryptfs/" + pamName,

@@ -88,7 +88,7 @@ func machineKeys() []Key {
 			func(c *Config) any { return c.MaxDerivations }},
 		{"lock_memory", "\"require\": do not start when keys cannot be locked in memory; \"warn\": start all the same.",
 			func(c *Config) any { return c.LockMemory }},
-		{"xattrs", "Serve extended attributes. Most mail servers use none; false saves the kernel a question before many writes.",
+		{"xattrs", "Serve extended attributes. Mail servers use none, and true makes the kernel ask for them before many writes.",
 			func(c *Config) any { return c.XAttrs }},
 		{"cluster", "The store is shared by several hosts, each with its own daemon.",
 			func(c *Config) any { return c.Cluster }},
