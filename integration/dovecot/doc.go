@@ -1,0 +1,2 @@
+// Package dovecot tests the view beneath Debian's Dovecot.
+package dovecot

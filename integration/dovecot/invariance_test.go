@@ -1,0 +1,121 @@
+package dovecot
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestInvariance changes everything about how a mailbox is stored and whether it can be read, and wants clients to see
+// the same mailbox as before, in new sessions and in one that is open all the time.
+func TestInvariance(t *testing.T) {
+	const user = "alice"
+	s, h := newSite(t, user)
+	h.populate(t, user)
+	before := h.snapshot(t, user)
+	open := h.login(t, user)
+	open.ok(t, "SELECT INBOX")
+	var bodies map[string]string
+	check := func(step string, unlocked bool) {
+		t.Helper()
+		same(t, step, before, h.snapshot(t, user))
+		if news := open.ok(t, "NOOP"); len(news) > 0 {
+			t.Errorf("%s: an open session hears %q", step, news)
+		}
+		if !unlocked {
+			h.refused(t, user)
+			return
+		}
+		now := h.bodies(t, user)
+		if bodies == nil {
+			bodies = now
+		}
+		if !maps.Equal(bodies, now) {
+			t.Errorf("%s: other bodies: %d messages, before %d", step, len(now), len(bodies))
+		}
+	}
+	reopen := func() {
+		_ = open.conn.Close()
+		open = h.login(t, user)
+		open.ok(t, "SELECT INBOX")
+	}
+	restart := func() {
+		s.Kill(t)
+		s.Serve(t)
+		reopen() // the files of every session are gone
+	}
+	h.sealed(t, user)
+	check("the delivery key has gone", false)
+	s.Unlock(t, user)
+	check("unlock", true)
+	s.Lock(t, user)
+	check("lock", false)
+	restart()
+	check("restart while locked", false)
+	s.Unlock(t, user)
+	restart()
+	check("restart while unlocked", true)
+	for _, verb := range []string{"decrypt", "encrypt"} {
+		// Index files that a session has open are converted when it ends.
+		_ = open.conn.Close()
+		if r := s.Call(t, nil, verb, user, "--wait"); r.Code != 0 {
+			t.Fatalf("%s: exit %d: %s%s", verb, r.Code, r.Out, r.Err)
+		}
+		reopen()
+		check(verb, true)
+	}
+	s.Lock(t, user)
+	check("lock after conversion", false)
+	s.Unlock(t, user)
+	check("unlock at the end", true)
+	if want := 3*4 + 2; len(bodies) != want {
+		t.Errorf("%d messages, want %d", len(bodies), want)
+	}
+	h.judgeLog(t, nil)
+}
+
+// populate fills a mailbox: two folders and a renamed one, flags, keywords, dates, subscriptions, and a missing UID.
+func (h *host) populate(t testing.TB, user string) {
+	t.Helper()
+	c := h.login(t, user)
+	defer func() { _ = c.conn.Close() }()
+	for _, command := range []string{"CREATE Work", "CREATE Old/Name", "CREATE Empty", "RENAME Old/Name New.Name", "SUBSCRIBE Work", "SUBSCRIBE New.Name"} {
+		c.ok(t, "%s", strings.ReplaceAll(command, "Old/Name", "Old.Name"))
+	}
+	for i, subject := range []string{"plain", "to-work", "to-flags", "flags-new"} {
+		for j := range 3 {
+			h.deliver(t, message(fmt.Sprintf("%s %d", subject, j), 40*i*j), user)
+		}
+	}
+	old := crlf(message("appended", 200))
+	for range 3 {
+		c.ok(t, "APPEND New.Name (\\Answered $Later) \"05-Mar-2011 07:08:09 +0100\" {%d+}\r\n%s", len(old), old)
+	}
+	for _, command := range []string{"SELECT New.Name", "STORE 2 +FLAGS (\\Deleted)", "EXPUNGE", "SELECT INBOX", "STORE 1 +FLAGS (\\Draft mine)", "CLOSE"} {
+		c.ok(t, "%s", command)
+	}
+}
+
+// refused checks what a session of a locked user gets: a full mailbox, whose messages cannot be opened.
+func (h *host) refused(t testing.TB, user string) {
+	t.Helper()
+	c := h.login(t, user)
+	defer func() { _ = c.conn.Close() }()
+	answer := c.ok(t, "SELECT INBOX")
+	if slices.Contains(answer, "* 0 EXISTS") {
+		t.Errorf("the mailbox of a locked user is empty: %q", answer)
+	}
+	for _, item := range []string{"BODY.PEEK[]", "BODY.PEEK[HEADER]", "BODY.PEEK[TEXT]"} {
+		c := h.login(t, user)
+		c.ok(t, "SELECT INBOX")
+		all, err := c.do("FETCH 1 %s", item)
+		if text := strings.Join(all, "\n"); err == nil && strings.Contains(text, "\nOK") || strings.Contains(text, "text of") {
+			t.Errorf("FETCH %s of a locked user: %q %v", item, all, err)
+		} else {
+			t.Logf("%s: %q %v", item, all, err)
+		}
+		_ = c.conn.Close()
+	}
+}
