@@ -15,6 +15,10 @@ find_go() {
 		if [ "$(printf '%s\n%s\n' "$wanted" "$have" | sort -V | head -n 1)" = "$wanted" ]; then
 			PATH="${dir:+$dir:}$PATH"
 			export PATH
+			# What ciphers and hashes leave on the heap is erased where the toolchain can do that (keyring/secret).
+			if GOEXPERIMENT=runtimesecret go env GOVERSION >/dev/null 2>&1; then
+				export GOEXPERIMENT=runtimesecret
+			fi
 			return 0
 		fi
 	done
