@@ -13,13 +13,16 @@ import (
 const (
 	unmountTries = 25
 	unmountPause = 200 * time.Millisecond
+	endWait      = time.Second
 	abortWait    = 5 * time.Second
 )
 
 // Unmount ends the view. While processes use it, it tries for five seconds; then it
-// detaches the mount and cuts the connection, and what they have open fails from then
-// on. When it returns nil no request is being served any more, unless the kernel did
-// not let the connection be cut: then it ends with the process.
+// detaches the mount. Where the kernel's connection lives on, because of open files or
+// because another mount namespace has a copy of the mount, it is cut, and what is
+// open fails from then on. When Unmount returns nil no request is being served any
+// more, unless the kernel did not let the connection be cut: then it ends with the
+// process.
 func (v *View) Unmount() error {
 	var err error
 	for range unmountTries {
@@ -30,9 +33,6 @@ func (v *View) Unmount() error {
 	}
 	if errors.Is(err, unix.EBUSY) {
 		err = unix.Unmount(v.mount, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		if err == nil && v.abort() != nil {
-			return nil
-		}
 	}
 	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: no longer mounted
 		return fmt.Errorf("cannot unmount %s: %w", v.mount, err)
@@ -40,14 +40,21 @@ func (v *View) Unmount() error {
 	done := make(chan struct{})
 	go func() {
 		v.Wait()
+		v.tree.Table.Close()
 		close(done)
 	}()
+	if ended(done, endWait) || v.abort() != nil || ended(done, abortWait) {
+		return nil
+	}
+	return fmt.Errorf("requests are still being served after %s was unmounted", v.mount)
+}
+
+func ended(done <-chan struct{}, wait time.Duration) bool {
 	select {
 	case <-done:
-		v.tree.Table.Close()
-		return nil
-	case <-time.After(abortWait):
-		return fmt.Errorf("requests are still being served after %s was unmounted", v.mount)
+		return true
+	case <-time.After(wait):
+		return false
 	}
 }
 
