@@ -240,3 +240,35 @@ func testDirectoryOffsets(t *testing.T, p *place) {
 		t.Errorf("%d entries after a rewind, want %d", left, n+2)
 	}
 }
+
+// testInodeNumbers: a file has one inode number for its life, the same by stat, in listings, and after a restart, also when
+// the number was that of a file removed a moment ago, as filesystems give them out.
+func testInodeNumbers(t *testing.T, p *place) {
+	inodes := map[string]uint64{}
+	for i := range 1500 {
+		gone, stays := p.path("gone"), p.path("stays-%d", i)
+		write(t, gone, []byte("x"))
+		if i%3 == 0 {
+			must(t, os.Rename(gone, p.path("renamed")))
+			write(t, gone, []byte("y"))
+			must(t, os.Rename(p.path("renamed"), gone))
+		}
+		must(t, os.Remove(gone))
+		write(t, stays, []byte("z"))
+		inodes[stays] = stat(t, stays).Ino
+	}
+	check := func(when string) {
+		t.Helper()
+		for _, e := range list(t, p.dir, 32<<10) {
+			want, ours := inodes[p.path("%s", e.name)]
+			if got := stat(t, p.dir+"/"+e.name).Ino; ours && (got != want || e.ino != want) {
+				t.Errorf("%s: %s had inode %d, has %d by stat and %d in the listing", when, e.name, want, got, e.ino)
+			}
+		}
+	}
+	check("at once")
+	if p.refresh != nil {
+		p.refresh(t)
+		check("after a restart")
+	}
+}

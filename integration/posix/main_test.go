@@ -63,6 +63,7 @@ func cases() []testCase {
 		{"ExclusiveRace", testExclusiveRace},
 		{"LargeDirectory", testLargeDirectory},
 		{"DirectoryOffsets", testDirectoryOffsets},
+		{"InodeNumbers", testInodeNumbers},
 		{"Sparse", testSparse},
 		{"TruncateSizes", testTruncateSizes},
 		{"Fallocate", testFallocate},
