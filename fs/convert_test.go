@@ -200,3 +200,21 @@ func TestFollow(t *testing.T) {
 		t.Fatalf("%q, %v", b, err)
 	}
 }
+
+// TestRefusedStays shows that a pass does not make a plain file look genuine that the
+// view refuses to serve.
+func TestRefusedStays(t *testing.T) {
+	m := mountWith(t, t.TempDir(), func(o *fs.Options) { o.Layout.Plain = "refuse" })
+	if err := os.MkdirAll(filepath.Join(m.store, "alice/new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(m.store, "alice/new/forged"), []byte("forged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := m.Encrypt(t.Context(), "alice", false, nil); err != nil || r.Failed != 1 {
+		t.Errorf("a pass over a refused file: %+v, %v", r, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(m.view, "alice/new/forged")); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("it is served: %q, %v", b, err)
+	}
+}

@@ -81,6 +81,11 @@ func mountView(t *testing.T) mount {
 
 func mountStore(t *testing.T, store string) mount {
 	t.Helper()
+	return mountWith(t, store, func(*fs.Options) {})
+}
+
+func mountWith(t *testing.T, store string, adapt func(*fs.Options)) mount {
+	t.Helper()
 	m := mount{keys: &keys{user: map[account.User]secret.ContentKey{}, locked: map[account.User]bool{}}, store: store, view: t.TempDir()}
 	raw := make([]byte, 32)
 	rand.Read(raw)
@@ -88,10 +93,12 @@ func mountStore(t *testing.T, store string) mount {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.View, err = fs.Mount(fs.Options{
+	o := fs.Options{
 		Store: m.store, View: m.view, XAttrs: true, Site: s, Keys: m.keys, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Layout: fs.Layout{Profile: "dovecot-maildir", User: "%u", Names: "encrypted", Delivery: "sealed", Unenrolled: "site", Plain: "serve"},
-	})
+	}
+	adapt(&o)
+	m.View, err = fs.Mount(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,8 @@ import (
 // links keeps the newest: one name is enough to reach it.
 const maxAliases = 16
 
-// shifted is where view inode numbers begin that had to differ from the lower one.
+// shifted is set in the view number of a file whose lower number belonged to one that
+// was converted, and that the kernel still knows by it.
 const shifted = 1 << 62
 
 // Table holds the inodes of one view. It is safe for concurrent use.
@@ -117,6 +118,20 @@ func (t *Table) KernelHolds(key backing.Key, parent *Inode, stored string) bool 
 	return false
 }
 
+// Ino returns the view number of the entry that a listing of the store shows with
+// the lower number of key.
+func (t *Table) Ino(key backing.Key) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.byKey[key]; n != nil {
+		return n.Ino
+	}
+	if t.inos[key.Ino] > 0 {
+		return key.Ino | shifted
+	}
+	return key.Ino
+}
+
 // Device returns the device number of the root.
 func (t *Table) Device() uint64 { return t.Root.id.Dev }
 
@@ -133,8 +148,7 @@ func (t *Table) addLocked(st *backing.Stat, s names.Stored) *Inode {
 	t.last++
 	n := &Inode{ID: t.last, Ino: st.Ino, Type: st.Type(), id: *st, sealed: s.Kind.Sealed(), broken: s.Kind.Broken()}
 	if t.inos[st.Ino] > 0 {
-		t.shift++
-		n.Ino = shifted + t.shift
+		n.Ino |= shifted
 	}
 	t.byID[n.ID] = n
 	t.byKey[st.Key()] = n
@@ -223,18 +237,13 @@ func (t *Table) routeLocked(n *Inode) *route.Dir {
 	return d
 }
 
-// detachLocked makes n unreachable by its lower identity. Its view number stays
-// taken as long as the kernel knows it.
+// detachLocked makes n unreachable by its lower identity.
 func (t *Table) detachLocked(n *Inode) {
 	if n.detached {
 		return
 	}
 	n.detached = true
 	delete(t.byKey, n.id.Key())
-	if !n.moved {
-		n.moved = true
-		t.inos[n.Ino]++
-	}
 }
 
 // reapLocked removes n when nobody refers to it any more.

@@ -14,8 +14,8 @@ func (c *conversion) commit(temp string) error {
 	defer unlock()
 	first := &c.places[0]
 	for i := range c.places {
-		if err := c.unchanged(&c.places[i]); err != nil {
-			return err
+		if p := &c.places[i]; changed(p.d, p.s, &p.st) {
+			return ErrBusy
 		}
 	}
 	first.n = c.t.Table.Known(&first.st, first.s)
@@ -46,14 +46,6 @@ func (c *conversion) lock() (unlock func()) {
 			d.NS.Unlock()
 		}
 	}
-}
-
-func (c *conversion) unchanged(p *place) error {
-	st, err := p.d.Stat(p.s.Name)
-	if err != nil || !st.Same(&p.st) || st.Size != p.st.Size || st.Mtime != p.st.Mtime || st.Ctime != p.st.Ctime || st.Nlink != p.st.Nlink {
-		return ErrBusy
-	}
-	return nil
 }
 
 // replace gives name i the converted file. The directory's modification time stays:

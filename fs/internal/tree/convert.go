@@ -34,67 +34,6 @@ type Name struct {
 	Name string
 }
 
-// Needs reports whether the entry name of p has to be converted for goal g, and its
-// stored size. The error wraps secret.ErrLocked when the content cannot be read.
-func (t *Tree) Needs(p *inode.Inode, name string, g Goal) (bool, backing.Stat, error) {
-	d, err := t.dirFor(p, name)
-	if err != nil {
-		return false, backing.Stat{}, err
-	}
-	defer d.Release()
-	p.NS.RLock()
-	defer p.NS.RUnlock()
-	s, st, err := t.find(p, d, name)
-	if err != nil {
-		return false, st, err
-	}
-	need, err := t.needs(p, d, name, s, &st, g)
-	return need, st, err
-}
-
-func (t *Tree) needs(p *inode.Inode, d *backing.Dir, name string, s names.Stored, st *backing.Stat, g Goal) (bool, error) {
-	if s.Kind.Broken() {
-		return false, errBroken
-	}
-	to, ok := t.goalName(p, name, st.Type(), g)
-	if !ok {
-		return false, nil // a name that no plain entry may have
-	}
-	if to.Kind != s.Kind {
-		return true, nil
-	}
-	if st.Type() != unix.S_IFREG || g == Decrypt || st.Size == 0 {
-		return false, nil
-	}
-	f, err := d.Open(s.Name, unix.O_RDONLY|unix.O_NOATIME)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	shape, err := content.Probe(f, st.Size)
-	if err != nil || shape.Plain == 0 {
-		return false, err
-	}
-	return t.keysFor(p, name).outdated(shape.Header.KeyID), nil
-}
-
-// outdated reports whether content under the key id should be sealed under another
-// one: site keys in a user's private file, a user's key in a file of the site. What
-// is sealed under a delivery key stays: only the user's identity opens it.
-func (k fileKeys) outdated(id [16]byte) bool {
-	isSite := id == k.t.Site.Meta.ID || id == k.t.Site.Delivery.ID
-	want, err := k.sealing()
-	switch {
-	case err != nil || id == want.ID:
-		return false
-	case want.ID == k.t.Site.Delivery.ID:
-		return false // nobody's key is better until the user is enrolled and unlocked
-	case want.ID == k.t.Site.Meta.ID:
-		return true
-	}
-	return isSite && k.t.Keys.Holds(k.user)
-}
-
 // goalName returns the stored name that entry name gets by goal g.
 func (t *Tree) goalName(p *inode.Inode, name string, typ uint32, g Goal) (names.Stored, bool) {
 	root := p == t.Table.Root
@@ -124,8 +63,14 @@ func (t *Tree) Convert(all []Name, g Goal) (int64, error) {
 	if first.st.Nlink != uint32(len(all)) {
 		return 0, fmt.Errorf("%w: it has %d links, of which %d are known", ErrBusy, first.st.Nlink, len(all))
 	}
+	if first.n = t.Table.Known(&first.st, first.s); first.n != nil && first.n.Handles() > 0 {
+		return 0, ErrBusy
+	}
 	temp := names.Temporary()
 	size, err := c.copy(temp)
+	if err != nil && changed(first.d, first.s, &first.st) {
+		err = ErrBusy // what looked damaged was being written
+	}
 	if err == nil {
 		err = c.commit(temp)
 	}
@@ -191,6 +136,9 @@ func (c *conversion) add(n Name) error {
 	}
 	if q.s.Kind.Broken() {
 		return errBroken
+	}
+	if c.t.refused(n.Dir, q.s, &q.st, c.goal) {
+		return errPlain
 	}
 	c.to = append(c.to, to)
 	return nil

@@ -20,11 +20,12 @@ type Listing struct {
 // Entry is one entry of a listing.
 type Entry struct {
 	Name string
-	Ino  uint64 // as the lower filesystem tells it
+	Ino  uint64 // of the view
 	Type uint32 // S_IFMT bits
 	Next uint64 // offset of the entry after it
 
 	stored names.Stored
+	low    backing.Key
 }
 
 // OpenDir opens directory n for listing.
@@ -54,7 +55,8 @@ func (l *Listing) Peek() (e Entry, ok bool, err error) {
 		if err != nil || !ok {
 			return Entry{}, false, err
 		}
-		e := Entry{Name: low.Name, Ino: low.Ino, Type: low.Type, Next: low.Next}
+		key := backing.Key{Dev: l.t.Table.Device(), Ino: low.Ino}
+		e := Entry{Name: low.Name, Ino: l.t.Table.Ino(key), Type: low.Type, Next: low.Next, low: key}
 		if low.Name == "." || low.Name == ".." {
 			return e, true, nil
 		}
@@ -82,7 +84,7 @@ func (l *Listing) Skip() { l.list.Skip() }
 // has gone, or that is "." or "..".
 func (l *Listing) Node(e Entry) (Node, bool) {
 	t, d := l.t, l.list.Dir()
-	if e.Name == "." || e.Name == ".." || t.Table.KernelHolds(backing.Key{Dev: t.Table.Device(), Ino: e.Ino}, l.dir, e.stored.Name) {
+	if e.Name == "." || e.Name == ".." || t.Table.KernelHolds(e.low, l.dir, e.stored.Name) {
 		return Node{}, false
 	}
 	l.dir.NS.RLock()

@@ -1,0 +1,106 @@
+package tree
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/content"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+)
+
+// Needs reports whether the entry name of p has to be converted for goal g, and its
+// stored size. The error wraps secret.ErrLocked when the content cannot be read.
+func (t *Tree) Needs(p *inode.Inode, name string, g Goal) (bool, backing.Stat, error) {
+	d, err := t.dirFor(p, name)
+	if err != nil {
+		return false, backing.Stat{}, err
+	}
+	defer d.Release()
+	p.NS.RLock()
+	defer p.NS.RUnlock()
+	s, st, err := t.find(p, d, name)
+	if err != nil {
+		return false, st, err
+	}
+	need, err := t.needs(p, d, name, s, &st, g)
+	return need, st, err
+}
+
+func (t *Tree) needs(p *inode.Inode, d *backing.Dir, name string, s names.Stored, st *backing.Stat, g Goal) (bool, error) {
+	if s.Kind.Broken() {
+		return false, errBroken
+	}
+	if t.refused(p, s, st, g) {
+		return false, errPlain
+	}
+	to, ok := t.goalName(p, name, st.Type(), g)
+	if !ok {
+		return false, nil // a name that no plain entry may have
+	}
+	if to.Kind != s.Kind {
+		return true, nil
+	}
+	if st.Type() != unix.S_IFREG || g == Decrypt || st.Size == 0 {
+		return false, nil
+	}
+	id, err := t.keyID(d, s, st)
+	if err != nil || id == (secret.ID{}) {
+		return false, err
+	}
+	return t.keysFor(p, name).outdated(id), nil
+}
+
+// refused reports whether s is a plain file that the view refuses to serve: sealing
+// it would make it look genuine.
+func (t *Tree) refused(p *inode.Inode, s names.Stored, st *backing.Stat, g Goal) bool {
+	return t.RefusePlain && g == Encrypt && s.Kind == names.Plain && st.Type() == unix.S_IFREG && t.user(p) != ""
+}
+
+// keyID returns the content-key id of the sealed file s in d, or the zero id of an
+// empty one. What is being written tells it itself.
+func (t *Tree) keyID(d *backing.Dir, s names.Stored, st *backing.Stat) (secret.ID, error) {
+	n := t.Table.Known(st, s)
+	if n != nil {
+		if c, ok := n.Content().(*content.File); ok {
+			if h, ok := c.Header(); ok {
+				return secret.ID(h.KeyID), nil
+			}
+			return secret.ID{}, nil
+		}
+	}
+	f, err := d.Open(s.Name, unix.O_RDONLY|unix.O_NOATIME)
+	if err != nil {
+		return secret.ID{}, err
+	}
+	defer f.Close()
+	shape, err := content.Probe(f, st.Size)
+	if err != nil && changed(d, s, st) {
+		err = ErrBusy
+	}
+	return secret.ID(shape.Header.KeyID), err
+}
+
+// changed reports whether the entry s of d is no longer in the state st.
+func changed(d *backing.Dir, s names.Stored, st *backing.Stat) bool {
+	now, err := d.Stat(s.Name)
+	return err != nil || !now.Same(st) || now.Size != st.Size || now.Mtime != st.Mtime || now.Ctime != st.Ctime || now.Nlink != st.Nlink
+}
+
+// outdated reports whether content under the key id should be sealed under another
+// one: site keys in a user's private file, a user's key in a file of the site. What
+// is sealed under a delivery key stays: only the user's identity opens it.
+func (k fileKeys) outdated(id [16]byte) bool {
+	isSite := id == k.t.Site.Meta.ID || id == k.t.Site.Delivery.ID
+	want, err := k.sealing()
+	switch {
+	case err != nil || id == want.ID:
+		return false
+	case want.ID == k.t.Site.Delivery.ID:
+		return false // nobody's key is better until the user is enrolled and unlocked
+	case want.ID == k.t.Site.Meta.ID:
+		return true
+	}
+	return isSite && k.t.Keys.Holds(k.user)
+}
