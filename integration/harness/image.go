@@ -43,15 +43,20 @@ func (i Image) Mounted(t testing.TB) (dir, file string) {
 	if i.MiB == 0 {
 		i.MiB = 512
 	}
-	base := Dir(t)
-	dir, file = filepath.Join(base, "fs"), filepath.Join(base, "image")
+	dir = filepath.Join(Dir(t), "fs")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(file)
+	f, err := os.CreateTemp(imageDir(os.Getenv(envInside)), "")
 	if err != nil {
 		t.Fatal(err)
 	}
+	file = f.Name()
+	t.Cleanup(func() {
+		if err := os.Remove(file); err != nil {
+			t.Errorf("cannot clean up: %v", err)
+		}
+	})
 	if err := f.Truncate(int64(i.MiB) << 20); err != nil {
 		t.Fatal(err)
 	}

@@ -29,9 +29,13 @@ func Main(m *testing.M, procs Procs) int {
 		return runChild(name, procs)
 	}
 	if dir := os.Getenv(envInside); dir != "" {
-		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=0711"); err != nil {
-			fmt.Fprintln(os.Stderr, "harness:", err)
-			return 1
+		// Images lie on a mount of their own: were a filesystem mounted below the mount that holds its image, and that one
+		// detached because somebody removed its directory, each would hold the other for ever.
+		for _, d := range []string{dir, imageDir(dir)} {
+			if err := syscall.Mount("tmpfs", d, "tmpfs", 0, "mode=0711"); err != nil {
+				fmt.Fprintln(os.Stderr, "harness:", err)
+				return 1
+			}
 		}
 		return m.Run()
 	}
@@ -42,6 +46,9 @@ func Main(m *testing.M, procs Procs) int {
 	}
 	return code
 }
+
+// imageDir is where the images of filesystems lie, beside the directory for everything else.
+func imageDir(dir string) string { return dir + ".images" }
 
 // reexec runs this binary again in a mount namespace and removes its directory when it has ended.
 func reexec() (code int, err error) {
@@ -57,7 +64,7 @@ func reexec() (code int, err error) {
 		return 1, err
 	}
 	tmp := filepath.Join(base, "t")
-	if err := os.Mkdir(tmp, 0o711); err != nil {
+	if err := errors.Join(os.Mkdir(tmp, 0o711), os.Mkdir(imageDir(tmp), 0o711)); err != nil {
 		return 1, err
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)

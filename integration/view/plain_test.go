@@ -124,6 +124,7 @@ func make255(c byte) []byte {
 // TestPlainRefused: with plain = "refuse" an entry that somebody puts into the store is listed, not opened, and reported.
 func TestPlainRefused(t *testing.T) {
 	s := harness.New(t, harness.Options{Plain: "refuse"})
+	s.Announce(`plain entry is refused|a conversion is not complete`)
 	existing(t, s, "alice")
 	s.Serve(t)
 	s.Enroll(t, "alice")
