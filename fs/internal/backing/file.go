@@ -30,6 +30,11 @@ func (f *File) Flush() error {
 	return nil
 }
 
+// LinkTo gives the file, which has no name, the name in d.
+func (f *File) LinkTo(d *Dir, name string) error {
+	return again("linkat", func() error { return unix.Linkat(f.fd, "", d.fd, name, unix.AT_EMPTY_PATH) })
+}
+
 // Fd returns the descriptor, valid until Close.
 func (f *File) Fd() int { return f.fd }
 

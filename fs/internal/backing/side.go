@@ -47,9 +47,7 @@ func (d *Dir) WriteDurable(name string, content []byte) error {
 	if err := f.Sync(false); err != nil {
 		return err
 	}
-	err = again("linkat", func() error {
-		return unix.Linkat(f.fd, "", d.fd, name, unix.AT_EMPTY_PATH)
-	})
+	err = f.LinkTo(d, name)
 	if errors.Is(err, unix.EEXIST) {
 		// Only a crash leaves one without its entry; the content is a function of the name.
 		return d.writePlain(name, content)

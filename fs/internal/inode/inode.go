@@ -63,8 +63,9 @@ type Inode struct {
 	lookups  uint64
 	children int // aliases of other inodes whose Parent this is
 	aliases  []Alias
-	detached bool // no longer found by its lower identity
-	moved    bool // its view number may be the lower number of another file
+	born     *Inode // directory in which a file without a name was made
+	detached bool   // no longer found by its lower identity
+	moved    bool   // its view number may be the lower number of another file
 }
 
 // Values of Inode.Mixed.

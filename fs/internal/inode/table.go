@@ -82,16 +82,40 @@ func (t *Table) Ref(st *backing.Stat, a Alias) *Inode {
 	return n
 }
 
-// RefUnnamed makes the inode of a new file with state st that has no name, and
-// counts one lookup of the kernel. Its content is encrypted.
-func (t *Table) RefUnnamed(st *backing.Stat) *Inode {
+// RefUnnamed makes the inode of a new file with state st, made in directory born,
+// that has no name, and counts one lookup of the kernel. Its content is encrypted.
+func (t *Table) RefUnnamed(st *backing.Stat, born *Inode) *Inode {
 	t.mu.Lock()
 	defer t.unlock()
 	s := names.Stored{Kind: names.Encrypted}
 	_ = t.findLocked(st, s) // what had this number before is gone
 	n := t.addLocked(st, s)
 	n.lookups++
+	n.born = born
+	born.children++
 	return n
+}
+
+// Born returns the directory in which n was made, if n never had a name, or nil.
+func (t *Table) Born(n *Inode) *Inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return n.born
+}
+
+// Named says that n has a name now.
+func (t *Table) Named(n *Inode) {
+	t.mu.Lock()
+	defer t.unlock()
+	t.unbornLocked(n)
+}
+
+func (t *Table) unbornLocked(n *Inode) {
+	if p := n.born; p != nil {
+		n.born = nil
+		p.children--
+		t.reapLocked(p)
+	}
 }
 
 // Known returns the inode of an entry with state st if the table holds it, or nil.
@@ -261,6 +285,7 @@ func (t *Table) reapLocked(n *Inode) {
 		delete(t.byKey, n.id.Key())
 	}
 	t.dropAliasesLocked(n)
+	t.unbornLocked(n)
 	t.reaped = append(t.reaped, n)
 }
 

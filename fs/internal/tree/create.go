@@ -55,7 +55,7 @@ func (t *Tree) Create(p *inode.Inode, w NewEntry) (Node, error) {
 }
 
 // Tmpfile makes a regular file in directory p that has no name, and opens it
-// (O_TMPFILE, open(2)). It cannot be given a name later.
+// (O_TMPFILE, open(2)). Link can give it one.
 func (t *Tree) Tmpfile(p *inode.Inode, w NewEntry) (Node, error) {
 	d, err := t.dir(p)
 	if err != nil {
@@ -79,7 +79,7 @@ func (t *Tree) Tmpfile(p *inode.Inode, w NewEntry) (Node, error) {
 		_ = f.Close()
 		return Node{}, err
 	}
-	n := t.Table.RefUnnamed(&st)
+	n := t.Table.RefUnnamed(&st, p)
 	n.AdoptUnnamed(f, c)
 	return Node{n, t.shown(n, st, 0)}, nil
 }

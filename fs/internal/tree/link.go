@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
 )
 
@@ -14,7 +15,7 @@ func (t *Tree) Link(n *inode.Inode, q *inode.Inode, newName string) (Node, error
 	for {
 		a, ok := t.Table.Alias(n)
 		if !ok {
-			return Node{}, unix.ENOENT
+			return t.linkUnnamed(n, q, newName)
 		}
 		node, err := t.linkAlias(n, a, q, newName)
 		if now, _ := t.Table.Alias(n); !errors.Is(err, unix.ENOENT) || now == a {
@@ -53,4 +54,33 @@ func (t *Tree) linkAlias(n *inode.Inode, a inode.Alias, q *inode.Inode, newName 
 		return Node{}, err
 	}
 	return t.ref(q, dst.d, newName, s, st), nil
+}
+
+// linkUnnamed gives a file that Tmpfile made its first name.
+func (t *Tree) linkUnnamed(n *inode.Inode, q *inode.Inode, newName string) (Node, error) {
+	born := t.Table.Born(n)
+	if born == nil {
+		return Node{}, unix.ENOENT // it had a name, and lost it
+	}
+	if t.user(born) != t.user(q) {
+		return Node{}, unix.EXDEV
+	}
+	s := t.Codec.Create(newName, true, q == t.Table.Root)
+	var node Node
+	err := t.add(q, &NewEntry{Name: newName}, s, func(d *backing.Dir) error {
+		_, err := n.WithFile(func(f *backing.File, _ inode.Content) error { return f.LinkTo(d, s.Name) })
+		if err != nil {
+			return err
+		}
+		st, err := d.Stat(s.Name)
+		if err == nil {
+			node = t.ref(q, d, newName, s, st)
+		}
+		return err
+	})
+	if err == nil {
+		t.Table.Named(n)
+		n.Unpin()
+	}
+	return node, err
 }
