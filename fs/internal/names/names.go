@@ -107,10 +107,10 @@ func marked(name string) bool {
 }
 
 // LooksEncrypted reports whether a stored name has the form of an encrypted entry, a
-// side entry or a temporary file, or is the key directory's: no plain or plain-named
-// entry does.
-func LooksEncrypted(stored string) bool {
-	return marked(stored) && stored[3] != plainPrefix[3] || stored == KeyDir
+// side entry or a temporary file, or, in the root, is the key directory's: no plain or
+// plain-named entry does.
+func LooksEncrypted(stored string, root bool) bool {
+	return marked(stored) && stored[3] != plainPrefix[3] || root && stored == KeyDir
 }
 
 // CanBePlain reports whether a plain entry may have this name (N7).

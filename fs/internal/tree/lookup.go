@@ -76,7 +76,7 @@ func (t *Tree) mixed(p *inode.Inode, d *backing.Dir) bool {
 	}
 	if p.Mixed.Load() == inode.MayBeMixed {
 		found := int32(inode.IsMixed)
-		if pure, err := onlyEncrypted(d); err == nil && pure {
+		if pure, err := onlyEncrypted(d, p == t.Table.Root); err == nil && pure {
 			found = inode.NotMixed
 		}
 		p.Mixed.CompareAndSwap(inode.MayBeMixed, found)
@@ -84,7 +84,7 @@ func (t *Tree) mixed(p *inode.Inode, d *backing.Dir) bool {
 	return p.Mixed.Load() != inode.NotMixed
 }
 
-func onlyEncrypted(d *backing.Dir) (bool, error) {
+func onlyEncrypted(d *backing.Dir, root bool) (bool, error) {
 	l, err := listOf(d)
 	if err != nil {
 		return false, err
@@ -95,7 +95,7 @@ func onlyEncrypted(d *backing.Dir) (bool, error) {
 		if err != nil || !ok {
 			return err == nil, err
 		}
-		if e.Name != "." && e.Name != ".." && !names.LooksEncrypted(e.Name) {
+		if e.Name != "." && e.Name != ".." && !names.LooksEncrypted(e.Name, root) {
 			return false, nil
 		}
 		l.Skip()
