@@ -220,11 +220,12 @@ func (c *converter) locked(u account.User) {
 func (c *converter) pending(u account.User) string {
 	c.mu.Lock()
 	j, l := c.jobs[u], c.looked[u]
+	once := l != nil && l.once
 	c.mu.Unlock()
 	switch {
 	case j != nil:
 		return fmt.Sprintf("%d entries are left to %s", j.progress().Left, j.goal)
-	case l == nil || !l.once:
+	case !once:
 		return "was not looked at by the converter yet"
 	}
 	return ""
