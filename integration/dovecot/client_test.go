@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,65 +51,69 @@ func (h *host) dial(t testing.TB, socket string) net.Conn {
 	return conn
 }
 
+// transaction is an LMTP session whose recipients have been named.
+type transaction struct {
+	c       *textproto.Conn
+	answers []string // for each recipient: 250, or why not
+}
+
+// say sends a line, if there is one, and returns the code of the answer, with the text if it is not the code wanted.
+func (x *transaction) say(t testing.TB, want int, format string, args ...any) string {
+	t.Helper()
+	if format != "" {
+		must(t, x.c.PrintfLine(format, args...))
+	}
+	code, text, err := x.c.ReadResponse(0)
+	if err != nil && code == 0 {
+		t.Fatalf("LMTP %q: %v", fmt.Sprintf(format, args...), err)
+	}
+	if code != want {
+		return fmt.Sprintf("%d %s", code, text)
+	}
+	return strconv.Itoa(code)
+}
+
+// begin opens an LMTP session and names sender and recipients.
+func (h *host) begin(t testing.TB, users ...string) *transaction {
+	t.Helper()
+	x := &transaction{c: textproto.NewConn(h.dial(t, "lmtp"))}
+	greeting := x.say(t, 220, "")
+	hello := x.say(t, 250, "LHLO client.example.org")
+	from := x.say(t, 250, "MAIL FROM:<sender@example.net>")
+	if greeting != "220" || hello != "250" || from != "250" {
+		t.Fatalf("LMTP: %s, %s, %s", greeting, hello, from)
+	}
+	for _, u := range users {
+		x.answers = append(x.answers, x.say(t, 250, "RCPT TO:<%s>", u))
+	}
+	return x
+}
+
+// data sends the message and returns the answer for each recipient.
+func (x *transaction) data(t testing.TB, message string) []string {
+	t.Helper()
+	defer func() { _ = x.c.Close() }()
+	if !slices.Contains(x.answers, "250") {
+		return x.answers
+	}
+	if a := x.say(t, 354, "DATA"); a != "354" {
+		t.Fatalf("DATA: %s", a)
+	}
+	w := x.c.DotWriter()
+	_, err := io.WriteString(w, message)
+	must(t, errors.Join(err, w.Close()))
+	for i, a := range x.answers {
+		if a == "250" {
+			x.answers[i] = x.say(t, 250, "")
+		}
+	}
+	return x.answers
+}
+
 // lmtp delivers one message to recipients in one transaction, and returns the answer for each.
 func (h *host) lmtp(t testing.TB, message string, users ...string) []string {
 	t.Helper()
-	conn := h.dial(t, "lmtp")
-	defer func() { _ = conn.Close() }()
-	c := textproto.NewConn(conn)
-	say := func(want int, format string, args ...any) string {
-		t.Helper()
-		if format != "" {
-			must(t, c.PrintfLine(format, args...))
-		}
-		code, text, err := c.ReadResponse(0)
-		if err != nil && code == 0 {
-			t.Fatalf("LMTP %q: %v", fmt.Sprintf(format, args...), err)
-		}
-		if want > 0 && code != want {
-			return fmt.Sprintf("%d %s (to %q)", code, text, fmt.Sprintf(format, args...))
-		}
-		return strconv.Itoa(code)
-	}
-	refuse := func(answer string) []string {
-		all := make([]string, len(users))
-		for i := range all {
-			all[i] = answer
-		}
-		return all
-	}
-	if a := say(220, ""); a != "220" {
-		return refuse(a)
-	}
-	if a := say(250, "LHLO client.example.org"); a != "250" {
-		return refuse(a)
-	}
-	if a := say(250, "MAIL FROM:<sender@example.net>"); a != "250" {
-		return refuse(a)
-	}
-	answers := make([]string, len(users))
-	accepted := 0
-	for i, u := range users {
-		if answers[i] = say(250, "RCPT TO:<%s>", u); answers[i] == "250" {
-			accepted++
-		}
-	}
-	if accepted == 0 {
-		return answers
-	}
-	if a := say(354, "DATA"); a != "354" {
-		return refuse(a)
-	}
-	w := c.DotWriter()
-	_, err := io.WriteString(w, message)
-	must(t, errors.Join(err, w.Close()))
-	for i := range users {
-		if answers[i] == "250" {
-			answers[i] = say(250, "")
-		}
-	}
-	say(0, "QUIT")
-	return answers
+	return h.begin(t, users...).data(t, message)
 }
 
 // deliver is lmtp for deliveries that must work.
@@ -142,13 +147,24 @@ type imap struct {
 // login connects as a user.
 func (h *host) login(t testing.TB, user string) *imap {
 	t.Helper()
+	c, err := h.tryLogin(t, user)
+	must(t, err)
+	return c
+}
+
+// tryLogin is login where it may be refused.
+func (h *host) tryLogin(t testing.TB, user string) (*imap, error) {
+	t.Helper()
 	conn := h.dial(t, "imap")
 	c := &imap{conn: conn, in: bufio.NewReader(conn)}
 	if _, err := c.in.ReadString('\n'); err != nil {
-		t.Fatalf("greeting: %v", err)
+		return nil, err
 	}
-	c.ok(t, "LOGIN %s pw", user)
-	return c
+	all, err := c.do("LOGIN %s pw", user)
+	if err != nil || !strings.HasPrefix(all[len(all)-1], "OK") {
+		return nil, fmt.Errorf("LOGIN %s: %q %v", user, all, err)
+	}
+	return c, nil
 }
 
 // line reads one response with the literals in it.

@@ -14,6 +14,7 @@ var modes = []string{"locked", "unlocked", "cycle"}
 // TestDelivery delivers by LMTP to a user of each mode at once, in one transaction each time, and wants every message in
 // its folder, once.
 func TestDelivery(t *testing.T) {
+	t.Parallel()
 	s, h := newSite(t, modes...)
 	s.Unlock(t, "unlocked")
 	for _, u := range modes {

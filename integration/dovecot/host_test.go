@@ -102,13 +102,14 @@ elsif header :contains "Subject" "to-flags" { setflag ["\\Flagged", "$Label1", "
 elsif header :contains "Subject" "flags-new" { setflag ["\\Seen", "other"]; fileinto :create "Flags"; }
 `
 
-// startHost runs Dovecot over a directory of mail until the test ends, for users who all have the password "pw".
-func startHost(t testing.TB, mail string, users ...string) *host {
+// startHost runs Dovecot over a directory of mail until the test ends, with further lines of configuration, for users who
+// all have the password "pw".
+func startHost(t testing.TB, mail, more string, users ...string) *host {
 	t.Helper()
 	h := &host{dir: harness.Dir(t), mail: mail}
 	shipped, err := os.ReadFile(example)
 	must(t, err)
-	text := strings.NewReplacer("@dir@", h.dir, "/srv/mail", mail).Replace(string(shipped) + conf)
+	text := strings.NewReplacer("@dir@", h.dir, "/srv/mail", mail).Replace(string(shipped) + conf + more)
 	must(t, os.WriteFile(filepath.Join(h.dir, "conf"), []byte(text), 0o644))
 	var passwd strings.Builder
 	for _, u := range users {
@@ -179,14 +180,20 @@ func (h *host) home(t testing.TB, user string) {
 // newSite is a view with users who are enrolled and locked, and a Dovecot over it.
 func newSite(t testing.TB, users ...string) (*harness.Site, *host) {
 	t.Helper()
+	return newSiteWith(t, "", "", users...)
+}
+
+// newSiteWith is newSite with further lines in the configurations of mailcryptfs and Dovecot.
+func newSiteWith(t testing.TB, config, conf string, users ...string) (*harness.Site, *host) {
+	t.Helper()
 	s := harness.New(t, harness.Options{Profile: "dovecot-maildir", User: "%u", Epoch: "1s"})
 	f, err := os.OpenFile(s.Config, os.O_APPEND|os.O_WRONLY, 0)
 	must(t, err)
-	_, err = f.WriteString("grace = \"1h\"\n")
+	_, err = f.WriteString("grace = \"1h\"\n" + config)
 	must(t, err)
 	must(t, f.Close())
 	s.Serve(t)
-	h := startHost(t, s.View, users...)
+	h := startHost(t, s.View, conf, users...)
 	s.Enroll(t, users...)
 	for _, u := range users {
 		h.home(t, u)

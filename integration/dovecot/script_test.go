@@ -1,0 +1,242 @@
+package dovecot
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailcryptfs/mailcryptfs/integration/harness"
+)
+
+// step is one line of the script: a delivery, or a command of IMAP or POP3. For what needs the text of a message opens is
+// set; a locked user must be refused that, and nothing else.
+type step struct {
+	deliver, imap, pop3 string
+	opens               bool
+}
+
+func script() []step {
+	text := crlf(message("appended", 30))
+	appended := func(folder, flags string) step {
+		return step{imap: fmt.Sprintf("APPEND %s (%s) \"05-Mar-2011 07:08:09 +0100\" {%d+}\r\n%s", folder, flags, len(text), text)}
+	}
+	return []step{
+		{imap: "CREATE Work"}, {imap: "SUBSCRIBE Work"}, {imap: "NAMESPACE"},
+		{deliver: "plain 0"}, {deliver: "plain 1"}, {deliver: "to-work 0"}, {deliver: "to-flags 0"}, {deliver: "flags-new 0"}, {deliver: "to-new 0"},
+		appended("INBOX", `\Seen $Later`),
+		{imap: "SELECT INBOX"},
+		{imap: "FETCH 1:* (UID FLAGS RFC822.SIZE)"}, {imap: "FETCH 4 INTERNALDATE"},
+		{imap: "FETCH 1:* ENVELOPE", opens: true},
+		{imap: "FETCH 2 BODY.PEEK[]", opens: true},
+		{imap: "FETCH 2 (BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (SUBJECT DATE)])", opens: true},
+		{imap: "FETCH 4 BODY.PEEK[]<300.200>", opens: true},
+		{imap: "SEARCH ALL"}, {imap: "SEARCH UNSEEN"}, {imap: "SEARCH KEYWORD custom"}, {imap: "SEARCH LARGER 1000"}, {imap: "SEARCH BEFORE 1-Jan-2020"},
+		{imap: `SEARCH SUBJECT "plain"`, opens: true}, {imap: `SEARCH BODY "text of plain 1"`, opens: true},
+		{imap: `SEARCH CHARSET UTF-8 TEXT {6+}` + "\r\näöü", opens: true},
+		{imap: "SORT (REVERSE SUBJECT) UTF-8 ALL", opens: true}, {imap: "THREAD REFERENCES UTF-8 ALL", opens: true},
+		{imap: `STORE 1 +FLAGS (\Answered $Forwarded mykey)`}, {imap: `STORE 2 -FLAGS.SILENT (\Seen)`}, {imap: `STORE 3 FLAGS (\Draft)`},
+		{imap: "COPY 1:2 Work"}, {imap: "UID COPY 4 Missing"}, {imap: "MOVE 3 Work"}, appended("Work", `\Draft`),
+		{deliver: "plain 2"}, {deliver: "to-work 2"}, {imap: "NOOP"},
+		{imap: "SELECT Work"},
+		{imap: "UID FETCH 1:* (UID FLAGS RFC822.SIZE)"}, {imap: "UID FETCH 5 INTERNALDATE"},
+		{imap: "UID FETCH 2:5 (BODY.PEEK[TEXT])", opens: true},
+		{imap: `STORE 1,3 +FLAGS (\Deleted)`}, {imap: "UID EXPUNGE 1"}, {imap: "EXPUNGE"}, {imap: "CHECK"},
+		{imap: "UID FETCH 1:* (FLAGS)"}, {imap: "CLOSE"},
+		{imap: "CREATE A.B"}, {imap: `CREATE "&ANw-ber uns"`}, {imap: "RENAME A Z"}, {imap: "SUBSCRIBE Z.B"}, {imap: `LSUB "" "*"`},
+		{imap: "RENAME Work Z.Work"}, {imap: "UNSUBSCRIBE Work"}, {imap: `LSUB "" "*"`}, {deliver: "to-work fails over"}, {imap: "CREATE Gone"},
+		appended("Gone", ""), {imap: "DELETE Gone"}, {imap: "STATUS Gone (MESSAGES)"}, {imap: `STATUS Z.Work (MESSAGES UIDNEXT UNSEEN)`},
+		{imap: "GETQUOTAROOT INBOX"}, {imap: "SELECT Z.Work"}, {imap: "FETCH 1:* BODY.PEEK[]", opens: true}, {imap: "UNSELECT"},
+		{imap: "RENAME INBOX Archive"}, {deliver: "plain after"}, {imap: "SELECT Archive"}, {imap: "FETCH 1:* (UID FLAGS)"},
+		{imap: "SELECT INBOX"}, {imap: `STORE 1:2 +FLAGS (\Seen)`}, appended("INBOX", ""),
+		{pop3: "UIDL"}, {pop3: "LIST"}, {pop3: "RETR 1", opens: true}, {pop3: "TOP 2 3", opens: true},
+		{imap: `LIST "" "*"`}, {imap: "GETQUOTAROOT INBOX"},
+	}
+}
+
+func (s step) String() string { return fmt.Sprintf("%.60q", s.deliver+s.imap+s.pop3) }
+
+// keys says when a user of a mode is unlocked.
+func keys(mode string, i, n int) (unlocked bool) {
+	return mode == "unlocked" || mode == "cycle" && i >= n/3 && i < 2*n/3
+}
+
+// TestScript runs the same commands on plain ext4 and on the view, in each mode, and wants the same answers, the same
+// mailbox at the end, the same quota, and no other complaints from Dovecot.
+func TestScript(t *testing.T) {
+	t.Parallel()
+	for _, v := range []struct {
+		name, conf string
+		modes      []string
+	}{
+		{"as shipped", "", modes},
+		{"zlib", "protocol pop3 {\nmail_plugins = quota zlib\n}\nprotocol imap {\nmail_plugins = quota imap_quota zlib\n}\nprotocol lmtp {\nmail_plugins = quota sieve zlib\n}\n" +
+			"plugin {\nzlib_save = gz\n}\n", []string{"cycle"}},
+		{"quota count", "plugin {\nquota = count:User quota\nquota_vsizes = yes\n}\n", []string{"cycle"}},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			dir, _ := harness.Image{}.Mounted(t)
+			p := &play{steps: script(), plain: startHost(t, dir, v.conf, actor)}
+			p.rehearse(t)
+			if zipped := strings.Contains(v.conf, "zlib_save"); zipped != compressed(t, dir) {
+				t.Fatalf("messages are compressed: %v", !zipped)
+			}
+			for _, mode := range v.modes {
+				t.Run(mode, func(t *testing.T) {
+					s, h := newSiteWith(t, "", v.conf, actor)
+					p.perform(t, s, h, mode)
+				})
+			}
+		})
+	}
+}
+
+// compressed says whether the messages below a directory are all compressed.
+func compressed(t testing.TB, dir string) bool {
+	t.Helper()
+	for _, path := range messages(t, dir) {
+		content, err := os.ReadFile(path)
+		must(t, err)
+		if !bytes.HasPrefix(content, []byte{0x1f, 0x8b}) {
+			return false
+		}
+	}
+	return true
+}
+
+// actor is the user of the script.
+const actor = "alice"
+
+// play is a script, and what comes of it on plain ext4.
+type play struct {
+	steps []step
+	plain *host
+	want  []string
+}
+
+// rehearse runs the script on plain ext4.
+func (p *play) rehearse(t *testing.T) {
+	t.Helper()
+	p.plain.home(t, actor)
+	r := &run{t: t, h: p.plain, user: actor}
+	for _, s := range p.steps {
+		answer := r.step(s)
+		if s.opens && refusedAnswer(answer) {
+			t.Fatalf("%s is refused on ext4: %q", s, answer)
+		}
+		p.want = append(p.want, answer)
+	}
+}
+
+// perform runs the script on a view.
+func (p *play) perform(t *testing.T, site *harness.Site, h *host, mode string) {
+	t.Helper()
+	r := &run{t: t, h: h, user: actor}
+	unlocked := false
+	turn := func(to bool) {
+		if to && !unlocked {
+			site.Unlock(t, actor)
+		} else if !to && unlocked {
+			site.Lock(t, actor)
+		}
+		unlocked = to
+	}
+	for i, s := range p.steps {
+		turn(keys(mode, i, len(p.steps)))
+		if s.opens && !unlocked {
+			h.sealed(t, actor)
+			// Some refusals end the session; that would make a difference for what follows.
+			apart := &run{t: t, h: h, user: actor, folder: r.folder}
+			if got := apart.step(s); !refusedAnswer(got) {
+				t.Errorf("%s of a locked user: %q", s, got)
+			}
+			apart.close()
+		} else if got := r.step(s); got != p.want[i] {
+			t.Errorf("%s\n     got %q\non ext4 %q", s, got, p.want[i])
+		}
+	}
+	turn(true)
+	same(t, "the mailbox at the end", stable(p.plain.snapshot(t, actor)), stable(h.snapshot(t, actor)))
+	if a, b := p.plain.bodies(t, actor), h.bodies(t, actor); !maps.Equal(a, b) {
+		t.Errorf("messages differ from those on ext4: %q %q", a, b)
+	}
+	h.judgeLog(t, p.plain.complaints(t))
+}
+
+// run carries out the script as one user, with one IMAP session for as long as it lives.
+type run struct {
+	t      testing.TB
+	h      *host
+	user   string
+	c      *imap
+	folder string // the command that opened the current folder
+}
+
+// step carries out one step and returns the answer, as far as it is the same in every run.
+func (r *run) step(s step) string {
+	r.t.Helper()
+	switch {
+	case s.deliver != "":
+		return strings.Join(r.h.lmtp(r.t, message(s.deliver, 20), r.user), " ")
+	case s.pop3 != "":
+		return stable(strings.Join(r.h.pop3(r.t, r.user, s.pop3), "\n"))
+	}
+	if r.c == nil {
+		r.c = r.h.login(r.t, r.user)
+		if r.folder != "" {
+			r.c.ok(r.t, "%s", strings.Replace(r.folder, "SELECT", "EXAMINE", 1))
+		}
+	}
+	verb, _, _ := strings.Cut(s.imap, " ")
+	switch verb {
+	case "SELECT", "EXAMINE":
+		r.folder = s.imap
+	case "CLOSE", "UNSELECT":
+		r.folder = ""
+	}
+	all, err := r.c.do("%s", s.imap)
+	if err != nil {
+		r.close()
+		all = append(all, "CLOSED")
+	}
+	return stable(strings.Join(all, "\n"))
+}
+
+// close ends the session without a word; the next step begins another.
+func (r *run) close() {
+	if r.c != nil {
+		_ = r.c.conn.Close()
+		r.c = nil
+	}
+}
+
+// refusedAnswer says whether an answer to a command is an error.
+func refusedAnswer(answer string) bool {
+	last := answer[strings.LastIndexByte(answer, '\n')+1:]
+	return strings.HasPrefix(last, "NO ") || last == "CLOSED" || strings.HasPrefix(last, "-ERR")
+}
+
+// passing is what differs from run to run: times, and what is made of them.
+var passing = []struct {
+	expr *regexp.Regexp
+	with string
+}{
+	{regexp.MustCompile(` \(\d[^()]* secs\)`), ""},
+	{regexp.MustCompile(`UIDVALIDITY \d+`), "UIDVALIDITY *"},
+	{regexp.MustCompile(`(APPENDUID|COPYUID) \d+`), "$1 *"},
+	{regexp.MustCompile(`INTERNALDATE "[^"]*` + fmt.Sprint(time.Now().Year()) + `[^"]*"`), "INTERNALDATE *"},
+	{regexp.MustCompile(`(?m)^(\d+ 000000[0-9a-f]{2})[0-9a-f]{8}$`), "$1*"},
+	{regexp.MustCompile(` \\(Un)?Marked`), ""},
+}
+
+func stable(text string) string {
+	for _, p := range passing {
+		text = p.expr.ReplaceAllString(text, p.with)
+	}
+	return text
+}
