@@ -125,7 +125,7 @@ func attend(ctx context.Context, c config.Config, s *service, socket *net.UnixLi
 		}
 	case failed = <-ended:
 		open--
-		if failed == nil {
+		if failed == nil && ctx.Err() == nil {
 			failed = ui.Failf(ui.ExitSoftware, "", "a part of the daemon ended on its own")
 		}
 	}

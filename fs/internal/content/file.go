@@ -32,8 +32,13 @@ type Keys interface {
 	Open(h *format.Header) (*seal.FileKey, error)
 }
 
-// ErrTooLarge says that a file would grow beyond FORMAT.md C14.
-var ErrTooLarge = errors.New("file is too large")
+var (
+	// ErrTooLarge says that a file would grow beyond FORMAT.md C14.
+	ErrTooLarge = errors.New("file is too large")
+	// ErrUnfinished wraps format.ErrCorrupt: a write-once file has no final block. It was
+	// cut, or its writer was killed while writing (C7).
+	ErrUnfinished = fmt.Errorf("%w: write-once file has lost its end", format.ErrCorrupt)
+)
 
 // maxPlain is the plaintext size of the largest padded file (C14).
 const maxPlain = format.MaxStored / format.BlockSize * (format.BlockSize - format.Overhead - 1)
@@ -162,7 +167,7 @@ func probeAligned(low io.ReaderAt, stored int64) (Shape, error) {
 		return s, err
 	}
 	if s.Header.Layout == format.WriteOnce && !f.Final() {
-		return s, fmt.Errorf("%w: write-once file has lost its end", format.ErrCorrupt)
+		return s, ErrUnfinished
 	}
 	s.Plain, s.Final = format.PlainSize(n, f), f.Final()
 	s.Stored = n.StoredStart()

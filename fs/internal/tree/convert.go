@@ -66,7 +66,8 @@ func (t *Tree) Convert(all []Name, g Goal) (int64, error) {
 	if first.n = t.Table.Known(&first.st, first.s); first.n != nil && first.n.Handles() > 0 {
 		return 0, ErrBusy
 	}
-	temp := names.Temporary()
+	temp, done := t.temporary()
+	defer done()
 	size, err := c.copy(temp)
 	if err != nil && changed(first.d, first.s, &first.st) {
 		err = ErrBusy // what looked damaged was being written
@@ -79,6 +80,20 @@ func (t *Tree) Convert(all []Name, g Goal) (int64, error) {
 		return 0, err
 	}
 	return size, nil
+}
+
+// temporary returns the name of a new temporary file, which nobody takes for one that
+// a crash has left until done is called.
+func (t *Tree) temporary() (name string, done func()) {
+	name = names.Temporary()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.temps[name] = struct{}{}
+	return name, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.temps, name)
+	}
 }
 
 // quietly changes the stored directory of p, as f does, in a way that the view does

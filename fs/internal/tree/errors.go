@@ -50,12 +50,17 @@ func damaged(err error) bool {
 	return false
 }
 
-// Alert logs once per inode that its stored data is damaged, and returns err.
+// Alert logs once per inode that its stored data is damaged, and returns err. A
+// message that was never finished is no damage where messages are begun.
 func (t *Tree) Alert(n *inode.Inode, err error) error {
 	if err == nil || !damaged(err) || n.Alerted.Swap(true) {
 		return err
 	}
 	view, stored := t.paths(n)
+	if errors.Is(err, content.ErrUnfinished) && path.Base(path.Dir(view)) == "tmp" {
+		t.Log.Info("a file was never finished: its writer was interrupted", "view", view, "store", stored)
+		return err
+	}
 	t.Log.Error("stored file cannot be read: restore it from a backup, or remove it", "view", view, "store", stored, "error", err)
 	return err
 }

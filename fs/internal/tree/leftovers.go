@@ -3,6 +3,7 @@ package tree
 import (
 	"bytes"
 	"path"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +20,7 @@ func (t *Tree) PathOf(n Name) string {
 
 // DropLeftovers removes what crashes of conversions have left in directory n: plain
 // entries beside an encrypted one of the same name (N8) that have the same content,
-// and temporary files (N12) older than a day. A plain entry with another content is
+// and temporary files (N12). A plain entry with another content is
 // left, and logged.
 func (t *Tree) DropLeftovers(n *inode.Inode) {
 	d, err := t.dir(n)
@@ -80,17 +81,21 @@ func (t *Tree) dropLeftover(n *inode.Inode, d *backing.Dir, stored string) {
 	}
 }
 
-const dayNs = 24 * 3600 * 1e9
-
+// dropTemporary removes a temporary file that a crash has left: one that is nobody's,
+// and with a store that others change too, older than a day.
 func (t *Tree) dropTemporary(p *place, stored string) {
-	st, err := p.d.Stat(stored)
-	if err != nil {
+	t.mu.Lock()
+	_, busy := t.temps[stored]
+	t.mu.Unlock()
+	if busy || t.Shared && !olderThan(p.d, stored, 24*time.Hour) {
 		return
 	}
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_REALTIME, &now) == nil && now.Nano()-(st.Ctime.Sec*1e9+int64(st.Ctime.Nsec)) > dayNs {
-		_ = quietly(p, func() error { return p.d.Unlink(stored) })
-	}
+	_ = quietly(p, func() error { return p.d.Unlink(stored) })
+}
+
+func olderThan(d *backing.Dir, stored string, age time.Duration) bool {
+	st, err := d.Stat(stored)
+	return err == nil && time.Since(time.Unix(st.Ctime.Sec, int64(st.Ctime.Nsec))) > age
 }
 
 // sameContent reports whether two stored files have the same plaintext.

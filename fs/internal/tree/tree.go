@@ -71,6 +71,7 @@ type Tree struct {
 	opened map[account.User]map[*inode.Inode]struct{} // private files that may have cached pages
 	noted  map[*inode.Inode]account.User              // the same, by inode
 	used   map[account.User]time.Time                 // when a private file was opened last
+	temps  map[string]struct{}                        // temporary files of conversions under way (N12)
 }
 
 // New makes a Tree over the open root of a store. What an earlier process left
@@ -90,6 +91,7 @@ func New(o Options) (*Tree, error) {
 		opened:  map[account.User]map[*inode.Inode]struct{}{},
 		noted:   map[*inode.Inode]account.User{},
 		used:    map[account.User]time.Time{},
+		temps:   map[string]struct{}{},
 	}
 	t.Table.Reaped = t.unnote
 	return t, nil
