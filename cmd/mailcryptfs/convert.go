@@ -195,7 +195,11 @@ func (c *converter) work(ctx context.Context, j *job) {
 		j.end(control.StateStopped, "it was interrupted: the user was locked, another conversion was asked for, or the daemon ended")
 	default:
 		j.end(control.StateStopped, err.Error())
-		c.log.Warn("a conversion is not complete", "user", string(j.user), "goal", string(j.goal), "err", err)
+		level := slog.LevelWarn
+		if busy := inUse(0); errors.As(err, &busy) {
+			level = slog.LevelInfo
+		}
+		c.log.Log(ctx, level, "a conversion is not complete", "user", string(j.user), "goal", string(j.goal), "err", err)
 	}
 	if p.Done > 0 {
 		c.log.Info("converted", "user", string(j.user), "goal", string(j.goal), "entries", p.Done, "bytes", p.Bytes,

@@ -29,7 +29,7 @@ func (c *converter) passes(ctx context.Context, j *job) error {
 			vain++
 		}
 		if vain == vainTries {
-			return fmt.Errorf("%d entries are in use", r.Left-r.Done)
+			return inUse(r.Left - r.Done)
 		}
 		j.set(control.StateBusy)
 		if err := sleep(ctx, pause); err != nil {
@@ -97,3 +97,8 @@ func (c *converter) count(ctx context.Context, u account.User, g control.Goal) (
 		Busy: r.Busy, Locked: r.Locked, Failed: r.Failed,
 	}, err
 }
+
+// inUse says how many entries could not be converted because somebody has them open. Nothing is wrong with them.
+type inUse int64
+
+func (n inUse) Error() string { return fmt.Sprintf("%d entries are in use", int64(n)) }
