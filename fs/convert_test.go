@@ -218,3 +218,27 @@ func TestRefusedStays(t *testing.T) {
 		t.Errorf("it is served: %q, %v", b, err)
 	}
 }
+
+// TestRetired shows that a pass leaves nothing under a retired content key.
+func TestRetired(t *testing.T) {
+	m := mountView(t)
+	if err := os.MkdirAll(filepath.Join(m.view, "alice/new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(m.view, "alice/new/1")
+	if err := os.WriteFile(name, []byte("hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.keys.rotate("alice")
+	for r := (fs.Report{Left: 1}); r.Left > 0; {
+		var err error
+		if r, err = m.Encrypt(t.Context(), "alice", false, nil); err != nil || r.Failed > 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	m.keys.forget()
+	m.KeysGone("alice")
+	if b, err := os.ReadFile(name); err != nil || string(b) != "hello" {
+		t.Errorf("without the retired key: %q, %v", b, err)
+	}
+}

@@ -23,6 +23,7 @@ import (
 type keys struct {
 	mu     sync.Mutex
 	user   map[account.User]secret.ContentKey
+	old    map[secret.ID]*secret.Key // retired, of whomever
 	locked map[account.User]bool
 }
 
@@ -50,6 +51,8 @@ func (k *keys) OpeningKey(u account.User, id secret.ID) (*secret.Key, error) {
 		return nil, secret.ErrNotEnrolled
 	case k.locked[u]:
 		return nil, secret.ErrLocked
+	case k.old[id] != nil:
+		return k.old[id], nil
 	case ck.ID != id:
 		return nil, secret.ErrUnknownKey
 	}
@@ -60,6 +63,26 @@ func (k *keys) Holds(u account.User) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return !k.locked[u]
+}
+
+func (k *keys) Retired(_ account.User, id secret.ID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.old[id] != nil
+}
+
+// rotate gives u a new content key; forget destroys the retired ones.
+func (k *keys) rotate(u account.User) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.old[k.user[u].ID] = k.user[u].Key
+	delete(k.user, u)
+}
+
+func (k *keys) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.old)
 }
 
 func (k *keys) lock(u account.User, on bool) {
@@ -86,7 +109,7 @@ func mountStore(t *testing.T, store string) mount {
 
 func mountWith(t *testing.T, store string, adapt func(*fs.Options)) mount {
 	t.Helper()
-	m := mount{keys: &keys{user: map[account.User]secret.ContentKey{}, locked: map[account.User]bool{}}, store: store, view: t.TempDir()}
+	m := mount{keys: &keys{user: map[account.User]secret.ContentKey{}, locked: map[account.User]bool{}, old: map[secret.ID]*secret.Key{}}, store: store, view: t.TempDir()}
 	raw := make([]byte, 32)
 	rand.Read(raw)
 	s, err := site.Derive(raw)

@@ -52,6 +52,21 @@ func (r *Ring) Holds(u account.User) bool {
 	return m != nil && m.unlocked()
 }
 
+// Retired reports whether that content key of the user was replaced by a newer one, so that what is sealed under it
+// should be sealed anew. Without a system call; false for a user whose record has not been needed yet.
+func (r *Ring) Retired(u account.User, id secret.ID) bool {
+	m := r.lookup(u)
+	if m == nil {
+		return false
+	}
+	for _, k := range m.record().ContentKeys {
+		if k.ID == id {
+			return k.State == records.Old
+		}
+	}
+	return false
+}
+
 // newDelivery makes the delivery key of a new epoch. The caller holds slow.
 func (r *Ring) newDelivery(m *member) (secret.ContentKey, error) {
 	if r.isClosed() {

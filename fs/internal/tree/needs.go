@@ -89,8 +89,8 @@ func changed(d *backing.Dir, s names.Stored, st *backing.Stat) bool {
 }
 
 // outdated reports whether content under the key id should be sealed under another
-// one: site keys in a user's private file, a user's key in a file of the site. What
-// is sealed under a delivery key stays: only the user's identity opens it.
+// one: site keys or a retired content key in a user's private file, a user's key in a
+// file of the site. What is sealed under a delivery key stays: only the user's identity opens it.
 func (k fileKeys) outdated(id [16]byte) bool {
 	isSite := id == k.t.Site.Meta.ID || id == k.t.Site.Delivery.ID
 	want, err := k.sealing()
@@ -102,5 +102,5 @@ func (k fileKeys) outdated(id [16]byte) bool {
 	case want.ID == k.t.Site.Meta.ID:
 		return true
 	}
-	return isSite && k.t.Keys.Holds(k.user)
+	return k.t.Keys.Holds(k.user) && (isSite || k.t.Keys.Retired(k.user, id))
 }

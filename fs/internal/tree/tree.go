@@ -33,6 +33,8 @@ type KeySource interface {
 	OpeningKey(u account.User, id secret.ID) (*secret.Key, error)
 	// Holds reports whether u is unlocked.
 	Holds(u account.User) bool
+	// Retired reports whether the content key id of u was replaced by a newer one.
+	Retired(u account.User, id secret.ID) bool
 }
 
 // Delivery is what private content of a locked, or not enrolled, user is
