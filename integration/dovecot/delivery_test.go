@@ -56,7 +56,7 @@ func TestDelivery(t *testing.T) {
 // arrived checks that a user has each message once, whole, and in its folder with its flags.
 func (h *host) arrived(t *testing.T, user string, want map[string]int) {
 	t.Helper()
-	for _, path := range messages(t, filepath.Join(h.mail, user)) {
+	for _, path := range messages(t, h.homeOf(user)) {
 		if filepath.Base(filepath.Dir(path)) == "tmp" {
 			t.Errorf("left behind: %s", path)
 		}

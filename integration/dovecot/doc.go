@@ -1,7 +1,7 @@
 // Package dovecot tests the view beneath Debian's unmodified Dovecot 2.3, with the configuration that is shipped in
 // contrib/dovecot: LMTP with Sieve, IMAP, POP3 and maildir quota for virtual users who share one uid; also with
-// compressed messages and with quota by count. Users are locked all the time, unlocked all the time, or both in turn. The
-// measure is the same Dovecot on plain ext4.
+// directories by domain, compressed messages, and quota by count. Users are locked all the time,
+// unlocked all the time, or both in turn. The measure is the same Dovecot on plain ext4.
 //
 // For an unlocked user there is no difference: every answer of the script is the same, and so are mailbox, quota and log.
 //

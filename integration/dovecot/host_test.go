@@ -109,7 +109,11 @@ func startHost(t testing.TB, mail, more string, users ...string) *host {
 	h := &host{dir: harness.Dir(t), mail: mail}
 	shipped, err := os.ReadFile(example)
 	must(t, err)
-	text := strings.NewReplacer("@dir@", h.dir, "/srv/mail", mail).Replace(string(shipped) + conf + more)
+	home := mail + "/%u"
+	if byDomain(users) {
+		home = mail + "/%d/%n"
+	}
+	text := strings.NewReplacer("@dir@", h.dir, "/srv/mail/%u", home).Replace(string(shipped) + conf + more)
 	must(t, os.WriteFile(filepath.Join(h.dir, "conf"), []byte(text), 0o644))
 	var passwd strings.Builder
 	for _, u := range users {
@@ -141,6 +145,17 @@ func startHost(t testing.TB, mail, more string, users ...string) *host {
 	return h
 }
 
+// byDomain says whether users have a domain, and so directories below that of the domain.
+func byDomain(users []string) bool { return strings.Contains(users[0], "@") }
+
+// homeOf is the directory of a user.
+func (h *host) homeOf(user string) string {
+	if local, domain, found := strings.Cut(user, "@"); found {
+		return filepath.Join(h.mail, domain, local)
+	}
+	return filepath.Join(h.mail, user)
+}
+
 // stop ends Dovecot and everything that it started.
 func (h *host) stop(cmd *exec.Cmd) {
 	_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -150,12 +165,7 @@ func (h *host) stop(cmd *exec.Cmd) {
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the rest of its group
 }
 
-func (h *host) socket(name string) string {
-	if name == "lmtp" {
-		return filepath.Join(h.dir, "run/lmtp")
-	}
-	return filepath.Join(h.dir, "run", name)
-}
+func (h *host) socket(name string) string { return filepath.Join(h.dir, "run", name) }
 
 func (h *host) logPath() string { return filepath.Join(h.dir, "log") }
 
@@ -169,8 +179,9 @@ func (h *host) log(t testing.TB) string {
 // home makes the directory of a user, with a Sieve script.
 func (h *host) home(t testing.TB, user string) {
 	t.Helper()
-	home := filepath.Join(h.mail, user)
+	home := h.homeOf(user)
 	script := filepath.Join(home, ".dovecot.sieve")
+	must(t, os.MkdirAll(filepath.Dir(home), 0o755))
 	must(t, os.Mkdir(home, 0o700))
 	must(t, os.WriteFile(script, []byte(sieve), 0o600))
 	must(t, os.Chown(script, mailUID, mailUID))
@@ -186,7 +197,11 @@ func newSite(t testing.TB, users ...string) (*harness.Site, *host) {
 // newSiteWith is newSite with further lines in the configurations of mailcryptfs and Dovecot.
 func newSiteWith(t testing.TB, config, conf string, users ...string) (*harness.Site, *host) {
 	t.Helper()
-	s := harness.New(t, harness.Options{Profile: "dovecot-maildir", User: "%u", Epoch: "1s"})
+	template := "%u"
+	if byDomain(users) {
+		template = "%d/%n"
+	}
+	s := harness.New(t, harness.Options{Profile: "dovecot-maildir", User: template, Epoch: "1s"})
 	f, err := os.OpenFile(s.Config, os.O_APPEND|os.O_WRONLY, 0)
 	must(t, err)
 	_, err = f.WriteString("grace = \"1h\"\n" + config)
@@ -219,7 +234,7 @@ func messages(t testing.TB, home string) (paths []string) {
 // sealed waits until no message of a locked user can be opened any more: the delivery keys are gone.
 func (h *host) sealed(t testing.TB, user string) {
 	t.Helper()
-	all := messages(t, filepath.Join(h.mail, user))
+	all := messages(t, h.homeOf(user))
 	if len(all) == 0 {
 		t.Fatalf("%s has no messages", user)
 	}

@@ -122,3 +122,42 @@ func (h *host) refused(t testing.TB, user string) {
 		_ = c.conn.Close()
 	}
 }
+
+// TestLockUnderSession locks a user while a session has the mailbox open and its header cache mapped: whatever the session
+// gets, it must not be ended by a signal, and nothing may be missing afterwards.
+func TestLockUnderSession(t *testing.T) {
+	t.Parallel()
+	const user, n = "alice", 400
+	s, h := newSite(t, user)
+	s.Unlock(t, user)
+	c := h.login(t, user)
+	var all strings.Builder
+	for i := range n {
+		text := crlf(message(fmt.Sprintf("number %d", i), 1))
+		fmt.Fprintf(&all, " {%d+}\r\n%s", len(text), text)
+	}
+	c.ok(t, "APPEND INBOX%s", all.String())
+	c.ok(t, "SELECT INBOX")
+	const fetch = "FETCH 1:* (UID ENVELOPE)"
+	want := c.ok(t, fetch)
+	if again := c.ok(t, fetch); len(want) != n || !slices.Equal(again, want) {
+		t.Fatalf("%d envelopes, then %d, want %d", len(want), len(again), n)
+	}
+	for range 3 {
+		s.Lock(t, user)
+		h.deliver(t, message("meanwhile", 1), user)
+		if _, err := c.do(fetch); err != nil {
+			_ = c.conn.Close()
+			c = h.login(t, user)
+			c.ok(t, "SELECT INBOX")
+		}
+		c.ok(t, "STORE 1:* +FLAGS (key)")
+		h.refused(t, user)
+		s.Unlock(t, user)
+		c.ok(t, "NOOP")
+		if now := c.ok(t, fetch); len(now) < n || !slices.Equal(now[:n], want) {
+			t.Fatalf("%d envelopes after the lock, or others than before", len(now))
+		}
+	}
+	h.judgeLog(t, nil)
+}

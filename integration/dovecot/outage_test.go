@@ -3,6 +3,7 @@ package dovecot
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +68,15 @@ func TestOutage(t *testing.T) {
 			t.Errorf("%s has %d messages, want 2", u, n)
 		}
 	}
+	for _, line := range h.complaints(t) {
+		if damage.MatchString(line) {
+			t.Errorf("dovecot complains: %s", line)
+		}
+	}
 }
+
+// damage is what Dovecot must not come to, however the daemon ends.
+var damage = regexp.MustCompile(`Panic|Fatal|signal|[Cc]orrupt`)
 
 // beginIdle sends IDLE and waits for the server's assent.
 func (c *imap) beginIdle(t testing.TB) {

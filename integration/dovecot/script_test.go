@@ -70,25 +70,26 @@ func keys(mode string, i, n int) (unlocked bool) {
 func TestScript(t *testing.T) {
 	t.Parallel()
 	for _, v := range []struct {
-		name, conf string
-		modes      []string
+		name, user, conf string
+		modes            []string
 	}{
-		{"as shipped", "", modes},
-		{"zlib", "protocol pop3 {\nmail_plugins = quota zlib\n}\nprotocol imap {\nmail_plugins = quota imap_quota zlib\n}\nprotocol lmtp {\nmail_plugins = quota sieve zlib\n}\n" +
+		{"as shipped", "alice", "", modes},
+		{"domains", "alice@example.org", "", []string{"cycle"}},
+		{"zlib", "alice", "protocol pop3 {\nmail_plugins = quota zlib\n}\nprotocol imap {\nmail_plugins = quota imap_quota zlib\n}\nprotocol lmtp {\nmail_plugins = quota sieve zlib\n}\n" +
 			"plugin {\nzlib_save = gz\n}\n", []string{"cycle"}},
-		{"quota count", "plugin {\nquota = count:User quota\nquota_vsizes = yes\n}\n", []string{"cycle"}},
+		{"quota count", "alice", "plugin {\nquota = count:User quota\nquota_vsizes = yes\n}\n", []string{"cycle"}},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
 			dir, _ := harness.Image{}.Mounted(t)
-			p := &play{steps: script(), plain: startHost(t, dir, v.conf, actor)}
+			p := &play{steps: script(), user: v.user, plain: startHost(t, dir, v.conf, v.user)}
 			p.rehearse(t)
 			if zipped := strings.Contains(v.conf, "zlib_save"); zipped != compressed(t, dir) {
 				t.Fatalf("messages are compressed: %v", !zipped)
 			}
 			for _, mode := range v.modes {
 				t.Run(mode, func(t *testing.T) {
-					s, h := newSiteWith(t, "", v.conf, actor)
+					s, h := newSiteWith(t, "", v.conf, v.user)
 					p.perform(t, s, h, mode)
 				})
 			}
@@ -109,12 +110,10 @@ func compressed(t testing.TB, dir string) bool {
 	return true
 }
 
-// actor is the user of the script.
-const actor = "alice"
-
 // play is a script, and what comes of it on plain ext4.
 type play struct {
 	steps []step
+	user  string
 	plain *host
 	want  []string
 }
@@ -122,8 +121,8 @@ type play struct {
 // rehearse runs the script on plain ext4.
 func (p *play) rehearse(t *testing.T) {
 	t.Helper()
-	p.plain.home(t, actor)
-	r := &run{t: t, h: p.plain, user: actor}
+	p.plain.home(t, p.user)
+	r := &run{t: t, h: p.plain, user: p.user}
 	for _, s := range p.steps {
 		answer := r.step(s)
 		if s.opens && refusedAnswer(answer) {
@@ -136,22 +135,22 @@ func (p *play) rehearse(t *testing.T) {
 // perform runs the script on a view.
 func (p *play) perform(t *testing.T, site *harness.Site, h *host, mode string) {
 	t.Helper()
-	r := &run{t: t, h: h, user: actor}
+	r := &run{t: t, h: h, user: p.user}
 	unlocked := false
 	turn := func(to bool) {
 		if to && !unlocked {
-			site.Unlock(t, actor)
+			site.Unlock(t, p.user)
 		} else if !to && unlocked {
-			site.Lock(t, actor)
+			site.Lock(t, p.user)
 		}
 		unlocked = to
 	}
 	for i, s := range p.steps {
 		turn(keys(mode, i, len(p.steps)))
 		if s.opens && !unlocked {
-			h.sealed(t, actor)
+			h.sealed(t, p.user)
 			// Some refusals end the session; that would make a difference for what follows.
-			apart := &run{t: t, h: h, user: actor, folder: r.folder}
+			apart := &run{t: t, h: h, user: p.user, folder: r.folder}
 			if got := apart.step(s); !refusedAnswer(got) {
 				t.Errorf("%s of a locked user: %q", s, got)
 			}
@@ -161,8 +160,8 @@ func (p *play) perform(t *testing.T, site *harness.Site, h *host, mode string) {
 		}
 	}
 	turn(true)
-	same(t, "the mailbox at the end", stable(p.plain.snapshot(t, actor)), stable(h.snapshot(t, actor)))
-	if a, b := p.plain.bodies(t, actor), h.bodies(t, actor); !maps.Equal(a, b) {
+	same(t, "the mailbox at the end", stable(p.plain.snapshot(t, p.user)), stable(h.snapshot(t, p.user)))
+	if a, b := p.plain.bodies(t, p.user), h.bodies(t, p.user); !maps.Equal(a, b) {
 		t.Errorf("messages differ from those on ext4: %q %q", a, b)
 	}
 	h.judgeLog(t, p.plain.complaints(t))
