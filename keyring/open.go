@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
@@ -87,6 +88,9 @@ func hashPassword(ctx context.Context, tokens chan struct{}, rec *records.User, 
 		return slot.Entry{}, fmt.Errorf("while waiting to derive a key: %w", ctx.Err())
 	}
 	e.Hash, err = slot.Hash(password, e.Salt, p)
+	// Before the next run takes its turn, and so the memory of this one: else the heap grows to a multiple of what the
+	// runs at one time need.
+	runtime.GC()
 	return e, err
 }
 
