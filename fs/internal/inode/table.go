@@ -82,42 +82,6 @@ func (t *Table) Ref(st *backing.Stat, a Alias) *Inode {
 	return n
 }
 
-// RefUnnamed makes the inode of a new file with state st, made in directory born,
-// that has no name, and counts one lookup of the kernel. Its content is encrypted.
-func (t *Table) RefUnnamed(st *backing.Stat, born *Inode) *Inode {
-	t.mu.Lock()
-	defer t.unlock()
-	s := names.Stored{Kind: names.Encrypted}
-	_ = t.findLocked(st, s) // what had this number before is gone
-	n := t.addLocked(st, s)
-	n.lookups++
-	n.born = born
-	born.children++
-	return n
-}
-
-// Born returns the directory in which n was made, if n never had a name, or nil.
-func (t *Table) Born(n *Inode) *Inode {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return n.born
-}
-
-// Named says that n has a name now.
-func (t *Table) Named(n *Inode) {
-	t.mu.Lock()
-	defer t.unlock()
-	t.unbornLocked(n)
-}
-
-func (t *Table) unbornLocked(n *Inode) {
-	if p := n.born; p != nil {
-		n.born = nil
-		p.children--
-		t.reapLocked(p)
-	}
-}
-
 // Known returns the inode of an entry with state st if the table holds it, or nil.
 func (t *Table) Known(st *backing.Stat, s names.Stored) *Inode {
 	t.mu.Lock()
@@ -192,33 +156,6 @@ func (t *Table) Same(n *Inode, st *backing.Stat) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return n.id.Same(st)
-}
-
-// Rebind makes n the lower inode with state st under the name a, which replaced the
-// one it was: a conversion. n keeps its node id and view number.
-func (t *Table) Rebind(n *Inode, st *backing.Stat, a Alias) {
-	t.mu.Lock()
-	defer t.unlock()
-	if !n.id.Same(st) {
-		if !n.detached {
-			delete(t.byKey, n.id.Key())
-		}
-		if other := t.byKey[st.Key()]; other != nil && other != n {
-			t.detachLocked(other)
-		}
-		if !n.moved {
-			n.moved = true
-			t.inos[n.Ino]++ // a new file may get the old lower number
-		}
-		n.detached = false
-		t.byKey[st.Key()] = n
-	}
-	n.id, n.sealed = *st, a.Stored.Kind.Sealed()
-	for i := range n.aliases {
-		if n.aliases[i].Parent == a.Parent && n.aliases[i].Name == a.Name {
-			n.aliases[i].Stored = a.Stored
-		}
-	}
 }
 
 // Forget takes back count lookups of the inode with node id id.
