@@ -32,9 +32,8 @@ type Table struct {
 	byKey  map[backing.Key]*Inode
 	inos   map[uint64]int // view numbers in use that no longer are the lower one's
 	last   uint64         // newest node id
-	shift  uint64
-	moves  uint64   // renames of directories so far
-	reaped []*Inode // removed, to be closed by unlock
+	moves  uint64         // renames of directories so far
+	reaped []*Inode       // removed, to be closed by unlock
 }
 
 // NewTable makes a table whose root is the open directory dir, with identity st;
