@@ -81,6 +81,10 @@ func parse(args []string) (options, error) {
 			}
 		}
 	}
+	const chunk = 128 << 10
+	if n := o.fixtures.Sequential; n < chunk || n%chunk != 0 {
+		return o, fmt.Errorf("-large %d is no multiple of 128 KiB", n)
+	}
 	return o, nil
 }
 
