@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
-	"github.com/mailcryptfs/mailcryptfs/fs/internal/content"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
 )
@@ -183,7 +182,7 @@ func (c *conversion) copy(temp string) (int64, error) {
 		return 0, err
 	}
 	defer f.Close()
-	to, err := c.t.newContent(f, c.to[0], c.t.keysFor(p.dir, p.name))
+	to, err := contentIn(f, 0, c.to[0], c.t.keysFor(p.dir, p.name))
 	if err != nil {
 		return 0, err
 	}
@@ -210,10 +209,7 @@ func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
 
 // reader opens the content of the entry p for a conversion.
 func (t *Tree) reader(low *backing.File, p *place) (inode.Content, error) {
-	if !p.s.Kind.Sealed() {
-		return content.NewPlain(low, func() (int64, error) { return p.st.Size, nil }), nil
-	}
-	return content.Open(low, p.st.Size, t.keysFor(p.dir, p.name))
+	return contentIn(low, p.st.Size, p.s, t.keysFor(p.dir, p.name))
 }
 
 func (c *conversion) copyLink(temp string) error {

@@ -34,7 +34,7 @@ func (t *Tree) Create(p *inode.Inode, w NewEntry) (Node, error) {
 		if err != nil {
 			return err
 		}
-		c, err := t.newContent(f, s, keys)
+		c, err := contentIn(f, 0, s, keys)
 		if err != nil {
 			_ = f.Close()
 			return err
@@ -84,9 +84,10 @@ func (t *Tree) Tmpfile(p *inode.Inode, w NewEntry) (Node, error) {
 	return Node{n, t.shown(n, st, 0)}, nil
 }
 
-func (t *Tree) newContent(f *backing.File, s names.Stored, keys fileKeys) (inode.Content, error) {
+// contentIn returns the content of the open file f of stored size stored, whose entry is s.
+func contentIn(f *backing.File, stored int64, s names.Stored, keys fileKeys) (inode.Content, error) {
 	if s.Kind.Sealed() {
-		return content.Open(f, 0, keys)
+		return content.Open(f, stored, keys)
 	}
 	return content.NewPlain(f, func() (int64, error) {
 		st, err := f.Stat()

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
-	"github.com/mailcryptfs/mailcryptfs/fs/internal/content"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/format"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/route"
@@ -63,17 +62,10 @@ func (t *Tree) contentOf(n *inode.Inode, f *backing.File, a inode.Alias) (inode.
 	if !t.Table.Same(n, &st) {
 		return nil, errStale
 	}
-	user := t.user(a.Parent)
-	if !a.Stored.Kind.Sealed() {
-		if t.RefusePlain && user != "" {
-			return nil, errPlain
-		}
-		return content.NewPlain(f, func() (int64, error) {
-			st, err := f.Stat()
-			return st.Size, err
-		}), nil
+	if t.RefusePlain && !a.Stored.Kind.Sealed() && t.user(a.Parent) != "" {
+		return nil, errPlain
 	}
-	return content.Open(f, st.Size, t.keysFor(a.Parent, a.Name))
+	return contentIn(f, st.Size, a.Stored, t.keysFor(a.Parent, a.Name))
 }
 
 // Release gives back a handle of n and reports whether cached pages of it must go,
