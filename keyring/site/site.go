@@ -23,6 +23,7 @@ type Keys struct {
 	NamesEnc  *secret.Key // encrypts names (N2)
 	RecordMAC *secret.Key // authenticates key records (K9)
 	XAttr     *secret.Key // encrypts the values of extended attributes (X1)
+	Audit     *secret.Key // authenticates the audit log (L2)
 
 	Meta     secret.ContentKey // content of class meta
 	Delivery secret.ContentKey // private content of users who are not enrolled, or of all with delivery = "site"
@@ -60,6 +61,7 @@ func derive(s []byte) (*Keys, error) {
 		{"site delivery content key", &k.Delivery.Key},
 		{"record mac", &k.RecordMAC},
 		{"xattr", &k.XAttr},
+		{"audit mac", &k.Audit},
 	} {
 		if *d.key, err = expandKey(prk, d.label); err != nil {
 			k.Wipe()
@@ -115,7 +117,7 @@ func (k *Keys) ArgonSalt(userSalt []byte) ([]byte, error) {
 
 // Wipe zeroes all keys.
 func (k *Keys) Wipe() {
-	for _, key := range []*secret.Key{k.NamesMAC, k.NamesEnc, k.RecordMAC, k.XAttr, k.Meta.Key, k.Delivery.Key, k.prk} {
+	for _, key := range []*secret.Key{k.NamesMAC, k.NamesEnc, k.RecordMAC, k.XAttr, k.Audit, k.Meta.Key, k.Delivery.Key, k.prk} {
 		if key != nil {
 			key.Wipe()
 		}

@@ -54,7 +54,7 @@ func TestDerive(t *testing.T) {
 	prk := m.Sum(nil)
 	for label, key := range map[string]*secret.Key{
 		"names mac": k.NamesMAC, "names enc": k.NamesEnc, "meta content key": k.Meta.Key,
-		"site delivery content key": k.Delivery.Key, "record mac": k.RecordMAC, "xattr": k.XAttr,
+		"site delivery content key": k.Delivery.Key, "record mac": k.RecordMAC, "xattr": k.XAttr, "audit mac": k.Audit,
 	} {
 		_ = key.Use(func(b []byte) error {
 			if !bytes.Equal(b, expand(prk, label, 32)) {
