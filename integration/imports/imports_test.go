@@ -36,6 +36,7 @@ var rules = []rule{
 	{"keyring/site", []string{"keyring/secret"}, "derives keys, knows no user"},
 	{"keyring/slot", []string{"keyring/secret", "keyring/account"}, "wraps and unwraps, does no input or output"},
 	{"keyring/records", []string{"keyring/secret", "keyring/account", "keyring/site", "keyring/slot"}, "files of key records, no running state"},
+	{"keyring/audit", []string{"keyring/secret", "keyring/account", "keyring/site"}, "a log of what others do"},
 	{"keyring/...", []string{"keyring/..."}, "keys know nothing of files of mail, of PAM, or of verbs"},
 
 	{"pam/wire", []string{"keyring/account", "keyring/secret"}, "frames are bytes"},
@@ -45,8 +46,8 @@ var rules = []rule{
 	{"fs/internal/seal", []string{"fs/internal/format", "keyring/secret", "keyring/account", "keyring/site"}, "seals bytes, knows no file"},
 	{"fs/internal/names", []string{"fs/internal/seal", "fs/internal/format", "keyring/secret", "keyring/account", "keyring/site"}, "names are bytes"},
 	{"fs/internal/node", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site"}, "translates kernel requests"},
-	{"fs/check", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site", "keyring/records", "keyring/slot"},
-		"reads a store with no mount, key records too"},
+	{"fs/check", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site", "keyring/records", "keyring/slot", "keyring/audit"},
+		"reads a store with no mount, key records and audit log too"},
 	{"fs/...", []string{"fs/...", "keyring/secret", "keyring/account", "keyring/site"}, "gets keys through fs.KeySource, never from the ring itself"},
 
 	{"integration/...", []string{"..."}, "tests of the whole"},
