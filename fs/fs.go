@@ -104,8 +104,13 @@ func newTree(o Options) (*tree.Tree, error) {
 	})
 	if err != nil {
 		store.Release()
+		return nil, err
 	}
-	return t, err
+	if err := t.PurgeScratch(); err != nil {
+		t.Table.Close()
+		return nil, err
+	}
+	return t, nil
 }
 
 // idleDescriptors is how many descriptors stay open for inodes that nobody has

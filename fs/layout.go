@@ -11,8 +11,8 @@ import (
 // Layout says whose entries are whose and how they are encrypted, in the words of
 // the configuration file.
 type Layout struct {
-	Profile    string   // "maildir", "dovecot-maildir"
-	User       string   // template of the users' directories: "%u", "%d/%n", …
+	Profile    string   // "maildir", "dovecot-maildir", "dovecot-sdbox", "cyrus"
+	User       string   // template of the users' directories: "%u", "%d/%n", …; of Cyrus' partitions: "%u", "*/%u", …
 	Private    []string // further patterns of private files
 	Meta       []string // patterns of files that are not private, before all others
 	Names      string   // "encrypted", "plain"

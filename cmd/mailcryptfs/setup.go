@@ -45,7 +45,7 @@ those files, and new ones are encrypted.`,
 	f := c.Flags()
 	f.StringVar(&d.Store, "store", d.Store, "encrypted tree, a `directory`")
 	f.StringVar(&d.View, "view", d.View, "mount point, a `directory`")
-	f.StringVar(&d.Profile, "profile", d.Profile, "\"maildir\" or \"dovecot-maildir\", the `kind` of mail server")
+	f.StringVar(&d.Profile, "profile", d.Profile, "\"maildir\", \"dovecot-maildir\", \"dovecot-sdbox\" or \"cyrus\", the `kind` of mail server")
 	f.StringVar(&d.User, "user", d.User, "`template` of a user's directory below the view")
 	f.StringVar(&d.SiteSecret, "site-secret", d.SiteSecret, "`file` for the site secret")
 	f.StringVar(&d.Keyring, "keyring", d.Keyring, "`directory` in memory for unlocked users")

@@ -17,7 +17,7 @@ const pamName = "pam.sock"
 type Config struct {
 	Store          string        `toml:"store"`           // the encrypted tree; absolute path
 	View           string        `toml:"view"`            // the mount point; absolute path
-	Profile        string        `toml:"profile"`         // "maildir" or "dovecot-maildir"
+	Profile        string        `toml:"profile"`         // "maildir", "dovecot-maildir", "dovecot-sdbox" or "cyrus"
 	User           string        `toml:"user"`            // template of a user's subtree below the view
 	Private        []string      `toml:"private"`         // further name patterns of class private
 	Meta           []string      `toml:"meta"`            // further name patterns of class meta

@@ -158,7 +158,7 @@ func (v *checker) absolute(key, value string) bool {
 }
 
 func (v *checker) layout(c *Config) {
-	v.oneOf("profile", c.Profile, "maildir", "dovecot-maildir")
+	v.oneOf("profile", c.Profile, "maildir", "dovecot-maildir", "dovecot-sdbox", "cyrus")
 	if problem := templateProblem(c.User); problem != "" {
 		v.fail("user", c.User, problem, `write for example "%u", "%d/%n" or "home/%u"`)
 	}

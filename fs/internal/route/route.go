@@ -22,12 +22,18 @@ const (
 	Private
 	// Message files are private and written once (FORMAT.md C11).
 	Message
+	// Scratch files are nobody's, written once, and encrypted under a key that ends
+	// with the process (FORMAT.md C15).
+	Scratch
 )
 
 // profile is a named set of patterns; meta goes before messages and private.
-type profile struct{ meta, messages, private []string }
+type profile struct {
+	meta, messages, private []string
+	cyrus                   bool // whose a directory is, is told by Cyrus' structure
+}
 
-var maildirPrivate = []string{
+var dovecotPrivate = []string{
 	"dovecot.index.cache*", "dovecot.index.search*", // header text; squat's index
 	"lucene-indexes/**", "xapian-indexes/**", "fts-flatcurve/**", // full-text indexes
 }
@@ -36,18 +42,31 @@ var maildirPrivate = []string{
 // there is read at each delivery, also while its user is locked.
 var maildirMeta = []string{"sieve/tmp/*"}
 
+// sdboxMessages are u.<uid>, and the name under which Dovecot writes a message before
+// it knows the uid: .temp.<time>.P<process>Q<count>M<microseconds>.<host>.
+var sdboxMessages = []string{"u.*", ".temp.[0-9]*.P[0-9]*Q[0-9]*M[0-9]*.*"}
+
+// Profiles are the names of the profiles.
+var Profiles = [...]string{"maildir", "dovecot-maildir", "dovecot-sdbox", "cyrus"}
+
 func profileOf(name string) (profile, error) {
 	switch name {
 	case "maildir", "dovecot-maildir":
-		return profile{meta: maildirMeta, messages: []string{"cur/*", "new/*", "tmp/*"}, private: maildirPrivate}, nil
+		return profile{meta: maildirMeta, messages: []string{"cur/*", "new/*", "tmp/*"}, private: dovecotPrivate}, nil
+	case "dovecot-sdbox":
+		return profile{messages: sdboxMessages, private: dovecotPrivate}, nil
+	case "cyrus":
+		return cyrusProfile, nil
 	}
-	return profile{}, fmt.Errorf("unknown profile %q: use \"maildir\" or \"dovecot-maildir\"", name)
+	return profile{}, fmt.Errorf("unknown profile %q: use one of %q", name, Profiles)
 }
 
 // Policy is a compiled layout: profile, patterns and user template.
 type Policy struct {
-	rules    []rule
-	template []component
+	rules     []rule
+	template  []component
+	cyrus     bool
+	partition []string // with cyrus: the path of the partitions, "*" for any name
 }
 
 type rule struct {
@@ -58,7 +77,8 @@ type rule struct {
 }
 
 // New compiles a policy. template is a path below the root of the view whose
-// components are literal text with at most one of %u, %d, %n each; private and
+// components are literal text with at most one of %u, %d, %n each (with profile
+// "cyrus": the path of the partitions and %u); private and
 // meta are patterns of path.Match for "name", "directory/name" (with any number of
 // directories) or "directory/**" that go before those of the profile, meta before
 // private.
@@ -67,7 +87,7 @@ func New(profileName, template string, private, meta []string) (*Policy, error) 
 	if err != nil {
 		return nil, err
 	}
-	var pol Policy
+	pol := Policy{cyrus: p.cyrus}
 	for _, set := range []struct {
 		patterns []string
 		class    Class
@@ -80,7 +100,11 @@ func New(profileName, template string, private, meta []string) (*Policy, error) 
 			pol.rules = append(pol.rules, r)
 		}
 	}
-	pol.template, err = parseTemplate(template)
+	if p.cyrus {
+		pol.partition, err = parsePartition(template)
+	} else {
+		pol.template, err = parseTemplate(template)
+	}
 	return &pol, err
 }
 
@@ -126,15 +150,32 @@ type Dir struct {
 	user   account.User
 	tree   Class // class of everything below, when inTree
 	inTree bool
+
+	// With profile cyrus only:
+	spot    spot
+	scratch bool // of messages on the way: see Scratch
+	box     bool // its header tells the mailbox: see Box
 }
 
 // Root returns the root of the view.
-func (p *Policy) Root() *Dir { return &Dir{pol: p} }
+func (p *Policy) Root() *Dir {
+	d := &Dir{pol: p}
+	if p.cyrus {
+		if d.spot = above; len(p.partition) == 0 {
+			d.spot = partition
+		}
+	}
+	return d
+}
 
 // Child returns the subdirectory name of d.
 func (d *Dir) Child(name string) *Dir {
 	c := &Dir{pol: d.pol, up: d, name: name, depth: d.depth, off: d.off, vars: d.vars, user: d.user, tree: d.tree, inTree: d.inTree}
-	if c.user == "" && !c.off {
+	if d.pol.cyrus {
+		c.spot, c.scratch = d.spot, d.scratch
+		d.descendCyrus(c, name)
+		c.off = c.user == "" && c.spot == outside
+	} else if c.user == "" && !c.off {
 		c.descend(name)
 	}
 	if !c.inTree && d.user != "" {
@@ -168,8 +209,18 @@ func (d *Dir) User() account.User { return d.user }
 // nobody's, yet must not be moved.
 func (d *Dir) Above() bool { return d.user == "" && !d.off }
 
+// Scratch reports whether d holds messages on the way to mailboxes.
+func (d *Dir) Scratch() bool { return d.scratch }
+
+// Apart reports whether content may not move or be linked between d and e, because
+// it is encrypted for different owners.
+func (d *Dir) Apart(e *Dir) bool { return d.user != e.user || d.scratch != e.scratch }
+
 // Class returns the class of the regular file name in d.
 func (d *Dir) Class(name string) Class {
+	if d.scratch {
+		return Scratch
+	}
 	for i := range d.pol.rules {
 		r := &d.pol.rules[i]
 		if r.tree {

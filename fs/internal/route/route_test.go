@@ -173,7 +173,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("meta pattern %q is taken", pattern)
 		}
 	}
-	for _, profile := range []string{"", "cyrus", "Maildir"} {
+	for _, profile := range []string{"", "Cyrus", "mdbox", "Maildir"} {
 		if _, err := New(profile, "%u", nil, nil); err == nil {
 			t.Errorf("profile %q is taken", profile)
 		}

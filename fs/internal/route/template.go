@@ -80,9 +80,8 @@ func (c component) match(name string, v *variables) bool {
 	return true
 }
 
-// PathOf returns the components of the directory of user u below the root of the
-// view; ok is false for a user that the template cannot name.
-func (p *Policy) PathOf(u account.User) (components []string, ok bool) {
+// templated returns the components of the directory of user u by the template.
+func (p *Policy) templated(u account.User) (components []string) {
 	name, domain, _ := cutLast(string(u), '@')
 	for _, c := range p.template {
 		value := ""
@@ -96,11 +95,7 @@ func (p *Policy) PathOf(u account.User) (components []string, ok bool) {
 		}
 		components = append(components, c.before+value+c.after)
 	}
-	d := p.Root()
-	for _, c := range components {
-		d = d.Child(c)
-	}
-	return components, d.User() == u
+	return components
 }
 
 func cutLast(s string, sep byte) (before, after string, found bool) {

@@ -62,7 +62,7 @@ func (t *Tree) linkUnnamed(n *inode.Inode, q *inode.Inode, newName string) (Node
 	if born == nil {
 		return Node{}, unix.ENOENT // it had a name, and lost it
 	}
-	if t.user(born) != t.user(q) {
+	if t.Table.Route(born).Apart(t.Table.Route(q)) {
 		return Node{}, unix.EXDEV
 	}
 	s := t.Codec.Create(newName, true, q == t.Table.Root)

@@ -93,7 +93,7 @@ func (t *Tree) keysFor(dir *inode.Inode, name string) fileKeys {
 // New implements content.Keys.
 func (k fileKeys) New() (format.Header, *seal.FileKey, error) {
 	h := format.Header{Layout: format.Padded}
-	if k.class == route.Message {
+	if k.class == route.Message || k.class == route.Scratch {
 		h.Layout = format.WriteOnce
 	}
 	for {
@@ -112,6 +112,9 @@ func (k fileKeys) New() (format.Header, *seal.FileKey, error) {
 
 // sealing returns the content key for new content of the file.
 func (k fileKeys) sealing() (secret.ContentKey, error) {
+	if k.class == route.Scratch {
+		return k.t.scratch, nil
+	}
 	if k.class == route.Meta || k.user == "" {
 		return k.t.Site.Meta, nil
 	}
@@ -144,6 +147,8 @@ func (k fileKeys) opening(id secret.ID) (*secret.Key, error) {
 		return k.t.Site.Meta.Key, nil
 	case id == k.t.Site.Delivery.ID:
 		return k.t.Site.Delivery.Key, nil
+	case k.class == route.Scratch && id == k.t.scratch.ID:
+		return k.t.scratch.Key, nil
 	case k.user == "":
 		return nil, fmt.Errorf("%w: %v, outside of any user's tree", secret.ErrUnknownKey, id)
 	}

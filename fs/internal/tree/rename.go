@@ -111,10 +111,10 @@ func (t *Tree) locate(src, dst *place, flags uint32) (err error) {
 func (t *Tree) crosses(src, dst *place) bool {
 	from, to := t.Table.Route(src.dir), t.Table.Route(dst.dir)
 	if src.st.Type() != unix.S_IFDIR {
-		return from.User() != to.User()
+		return from.Apart(to)
 	}
 	from, to = from.Child(src.name), to.Child(dst.name)
-	return from.User() != to.User() || from.Above() || to.Above()
+	return from.Apart(to) || from.Above() || to.Above()
 }
 
 // storedAt returns the stored name that the entry src gets under its new name. What

@@ -74,6 +74,8 @@ type Tree struct {
 	noted  map[*inode.Inode]account.User              // the same, by inode
 	used   map[account.User]time.Time                 // when a private file was opened last
 	temps  map[string]struct{}                        // temporary files of conversions under way (N12)
+
+	scratch secret.ContentKey // of messages on the way (C15), where the policy has such
 }
 
 // New makes a Tree over the open root of a store. What an earlier process left
@@ -96,7 +98,7 @@ func New(o Options) (*Tree, error) {
 		temps:   map[string]struct{}{},
 	}
 	t.Table.Reaped = t.unnote
-	return t, nil
+	return t, t.newScratch()
 }
 
 // Node is an inode with its attributes.

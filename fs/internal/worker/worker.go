@@ -91,13 +91,24 @@ func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool,
 	}
 	defer func() { <-w.slots }()
 	p := &pass{Worker: w, ctx: ctx, user: u, goal: g, dry: dry, linked: map[backing.Key][]tree.Name{}, show: show}
-	path, ok := w.tree.Policy.PathOf(u)
-	if !ok {
-		return Report{}, nil
-	}
 	defer p.release()
-	err := p.descend(w.tree.Table.Root, path)
+	err := p.places()
 	return p.report, err
+}
+
+// places walks all directories of the user. Links may lead from one to another.
+func (p *pass) places() error {
+	places, err := p.tree.Places(p.user)
+	if err != nil {
+		return err
+	}
+	for _, path := range places {
+		if err := p.descend(p.tree.Table.Root, path); err != nil {
+			return err
+		}
+	}
+	p.convertLinked()
+	return nil
 }
 
 func (p *pass) release() {
@@ -116,14 +127,14 @@ func (p *pass) descend(n *inode.Inode, path []string) error {
 	if err != nil {
 		return err
 	}
-	defer p.tree.Forget(node.ID, 1)
+	defer p.hold(node.ID, p.links)
 	if node.Type != unix.S_IFDIR {
 		return nil
 	}
 	if len(path) > 1 {
 		err = p.descend(node.Inode, path[1:])
-	} else if err = p.walk(node.Inode); err == nil {
-		p.convertLinked()
+	} else {
+		err = p.walk(node.Inode)
 	}
 	if err == nil {
 		p.visit(tree.Name{Dir: n, Name: path[0]})
@@ -160,14 +171,18 @@ func (p *pass) walkChild(n *inode.Inode, name string) error {
 	if err != nil || child.Type != unix.S_IFDIR {
 		return nil // gone, or replaced since it was listed
 	}
-	before := p.links
-	err = p.walk(child.Inode)
+	defer p.hold(child.ID, p.links)
+	return p.walk(child.Inode)
+}
+
+// hold keeps a directory that was looked up until the end if linked names were found
+// in it, which is when there are more than before; else it is forgotten.
+func (p *pass) hold(id uint64, before int) {
 	if p.links > before {
-		p.held = append(p.held, child.ID)
+		p.held = append(p.held, id)
 	} else {
-		p.tree.Forget(child.ID, 1)
+		p.tree.Forget(id, 1)
 	}
-	return err
 }
 
 // entries lists directory n at once: converting changes it.

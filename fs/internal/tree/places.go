@@ -1,0 +1,92 @@
+package tree
+
+import (
+	"errors"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+)
+
+// Places returns the paths in the view, from its root, of the directories that are
+// user u's with all below them. Some may not exist.
+func (t *Tree) Places(u account.User) ([][]string, error) {
+	var out [][]string
+	partitions, err := t.partitions()
+	for _, p := range partitions {
+		out = append(out, t.Policy.PathsOf(u, p)...)
+	}
+	return out, err
+}
+
+// partitions returns the paths of Cyrus' partitions, or that of the root.
+func (t *Tree) partitions() ([][]string, error) {
+	out := [][]string{nil}
+	for _, c := range t.Policy.Partition() {
+		var next [][]string
+		for _, path := range out {
+			if c != "*" {
+				next = append(next, slices.Concat(path, []string{c}))
+				continue
+			}
+			names, err := t.Directories(path)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names {
+				next = append(next, slices.Concat(path, []string{name}))
+			}
+		}
+		out = next
+	}
+	return out, nil
+}
+
+// Directories returns the names of the subdirectories of the directory at path, none
+// if there is no such directory.
+func (t *Tree) Directories(path []string) (names []string, err error) {
+	err = t.Visit(path, func(n *inode.Inode) error {
+		l, err := t.OpenDir(n)
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		for {
+			e, ok, err := l.Peek()
+			if err != nil || !ok {
+				return err
+			}
+			if e.Type == unix.S_IFDIR && e.Name != "." && e.Name != ".." {
+				names = append(names, e.Name)
+			}
+			l.Skip()
+		}
+	})
+	return names, err
+}
+
+// Visit calls f with the directory at path, counted as looked up meanwhile, if there
+// is one.
+func (t *Tree) Visit(path []string, f func(*inode.Inode) error) error {
+	return t.visit(t.Table.Root, path, f)
+}
+
+func (t *Tree) visit(n *inode.Inode, path []string, f func(*inode.Inode) error) error {
+	if len(path) == 0 {
+		return f(n)
+	}
+	child, err := t.Lookup(n, path[0])
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer t.Forget(child.ID, 1)
+	if child.Type != unix.S_IFDIR {
+		return nil
+	}
+	return t.visit(child.Inode, path[1:], f)
+}
