@@ -99,16 +99,13 @@ func (b *bench) lines(name string) []string {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return strings.SplitAfter(strings.TrimSuffix(string(content), "\n"), "\n")
+	all := strings.SplitAfter(string(content), "\n")
+	return all[:len(all)-1]
 }
 
 func (b *bench) write(name string, lines []string) {
 	b.t.Helper()
-	content := strings.Join(lines, "")
-	if !strings.HasSuffix(content, "\n") {
-		content += "\n"
-	}
-	if err := os.WriteFile(b.path(name), []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(b.path(name), []byte(strings.Join(lines, "")), 0o600); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -237,7 +234,7 @@ func TestSegments(t *testing.T) {
 	}
 	first := b.lines("2026-02.mx1.log")[0]
 	last := b.lines("2026-01.mx1.log")
-	tail := strings.TrimRight(last[len(last)-1], "\"}\n")
+	tail := strings.TrimSuffix(last[len(last)-1], "\"}\n")
 	mac := tail[len(tail)-2*macSize:]
 	if !strings.Contains(first, `"prev":"`+mac+`"`) || !strings.HasPrefix(first, `{"log":"mailcryptfs audit log","version":1,"seq":5,`) {
 		t.Errorf("the first line of a segment is %s after %s", first, mac)

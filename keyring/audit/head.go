@@ -61,7 +61,7 @@ func decodeHead(b []byte, host string, key *secret.Key) (position, error) {
 	if len(b) != headSize {
 		return position{}, errLine
 	}
-	trimmed := append(bytes.TrimRight(b[:headSize-1], " "), '\n')
+	trimmed := append(bytes.Clone(bytes.TrimRight(b[:headSize-1], " ")), '\n')
 	body, found, ok := cutMAC(trimmed)
 	if !ok {
 		return position{}, errLine

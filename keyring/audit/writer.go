@@ -104,9 +104,9 @@ func (w *writer) scan(f *os.File, at position) (position, error) {
 		at.offset += n
 		l, err := parseLine(b, w.host, w.key)
 		switch {
-		case err == nil:
+		case err == nil && l.Seq > at.seq: // otherwise somebody has moved it
 			at.seq, at.mac = l.Seq, l.mac
-		case !errors.Is(err, errLine): // Verify reports those; the chain goes on after them
+		case err != nil && !errors.Is(err, errLine): // Verify reports those; the chain goes on after them
 			return at, fmt.Errorf("%s: %w", f.Name(), err)
 		}
 	}
