@@ -26,39 +26,26 @@ var ErrContent = errors.New("not a site secret file")
 
 // Generate writes a new random site secret to path: a file that did not exist before, mode 0400, owned by the caller,
 // durable with its directory when Generate returns. On failure no file is left.
-func Generate(path string) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
-	if err != nil {
-		return fmt.Errorf("cannot create the site secret: %w", err)
-	}
-	defer func() {
-		err = errors.Join(err, f.Close())
-		if err != nil {
-			_ = os.Remove(path)
-		}
-	}()
+func Generate(path string) error {
 	s := make([]byte, secret.Size)
+	defer secret.Wipe(s)
 	_, _ = rand.Read(s) // never fails
-	line := encode(s)
-	secret.Wipe(s)
-	defer secret.Wipe(line)
-	// The umask may have taken away more than wanted, never less; this is for a umask that takes the owner's right.
-	if err := f.Chmod(0o400); err != nil {
-		return fmt.Errorf("cannot set the mode of the site secret: %w", err)
-	}
-	if _, err := f.Write(line); err != nil {
-		return fmt.Errorf("cannot write the site secret: %w", err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("cannot write the site secret: %w", err)
-	}
-	return syncDir(filepath.Dir(path))
+	return Write(path, s)
 }
 
-// Load reads the site secret at path and derives its keys. It refuses a symbolic link, anything but a regular file, one
-// that others than root (or the caller) own, one that group or others may access, and any content that Generate would
-// not have written (ErrContent). Errors name the file and the remedy.
+// Load reads the site secret at path, as Read does, and derives its keys.
 func Load(path string) (*Keys, error) {
+	s, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Derive(s)
+}
+
+// Read returns the 32 bytes of the site secret at path, which the caller wipes. It refuses a symbolic link, anything but a
+// regular file, one that others than root (or the caller) own, one that group or others may access, and any content that
+// Generate would not have written (ErrContent). Errors name the file and the remedy.
+func Read(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
 		return nil, fmt.Errorf("%s is a symbolic link: name the site secret file itself", path)
@@ -77,11 +64,38 @@ func Load(path string) (*Keys, error) {
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("cannot read the site secret: %w", err)
 	}
-	s, err := parse(line[:n])
+	s, err := Parse(line[:n])
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: restore it from its escrow copy", path, err)
 	}
-	return Derive(s)
+	return s, nil
+}
+
+// Write puts a site secret of 32 bytes, which stay the caller's to wipe, into a file, as Generate does.
+func Write(path string, s []byte) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
+	if err != nil {
+		return fmt.Errorf("cannot create the site secret: %w", err)
+	}
+	defer func() {
+		err = errors.Join(err, f.Close())
+		if err != nil {
+			_ = os.Remove(path)
+		}
+	}()
+	line := Encode(s)
+	defer secret.Wipe(line)
+	// The umask may have taken away more than wanted, never less; this is for a umask that takes the owner's right.
+	if err := f.Chmod(0o400); err != nil {
+		return fmt.Errorf("cannot set the mode of the site secret: %w", err)
+	}
+	if _, err := f.Write(line); err != nil {
+		return fmt.Errorf("cannot write the site secret: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("cannot write the site secret: %w", err)
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 func checkFile(f *os.File) error {
@@ -100,8 +114,8 @@ func checkFile(f *os.File) error {
 	return nil
 }
 
-// encode returns the file content of a site secret (FORMAT.md K2); the caller wipes it.
-func encode(s []byte) []byte {
+// Encode returns the file content of the 32 bytes of a site secret (FORMAT.md K2); the caller wipes it.
+func Encode(s []byte) []byte {
 	b := make([]byte, fileSize)
 	n := copy(b, filePrefix)
 	hex.Encode(b[n:], s)
@@ -109,14 +123,15 @@ func encode(s []byte) []byte {
 	return b
 }
 
-// parse returns the 32 bytes of a site secret, which the caller wipes, or ErrContent.
-func parse(b []byte) ([]byte, error) {
+// Parse returns the 32 bytes of a site secret from the content of its file (FORMAT.md K2), or ErrContent. Both are the
+// caller's to wipe.
+func Parse(b []byte) ([]byte, error) {
 	if len(b) != fileSize || !bytes.HasPrefix(b, []byte(filePrefix)) {
 		return nil, ErrContent
 	}
 	s := make([]byte, secret.Size)
 	_, err := hex.Decode(s, b[len(filePrefix):fileSize-1])
-	again := encode(s)
+	again := Encode(s)
 	defer secret.Wipe(again)
 	if err != nil || !bytes.Equal(again, b) {
 		secret.Wipe(s)

@@ -122,7 +122,7 @@ func TestGenerateLeavesNothingBehind(t *testing.T) {
 
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
-	line := string(encode(exampleSecret()))
+	line := string(Encode(exampleSecret()))
 	tests := []struct {
 		name, content string
 		mode          os.FileMode
@@ -199,14 +199,14 @@ func FuzzParse(f *testing.F) {
 		f.Fatalf("no seeds: %v", err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := parse(b)
+		s, err := Parse(b)
 		if err != nil {
 			if !errors.Is(err, ErrContent) || s != nil {
 				t.Errorf("%x, %v", s, err)
 			}
 			return
 		}
-		if again := encode(s); !bytes.Equal(again, b) {
+		if again := Encode(s); !bytes.Equal(again, b) {
 			t.Errorf("%q became %q", b, again)
 		}
 	})
