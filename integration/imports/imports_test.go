@@ -28,6 +28,7 @@ var rules = []rule{
 	{"cmd/internal/control", []string{"keyring/account", "keyring/secret"}, "a protocol knows names and how to wipe, not the ring behind it"},
 	{"cmd/internal/ui", []string{"keyring/secret"}, "talks to people; wipes the passwords that it reads"},
 	{"cmd/internal/sheet", []string{"keyring/secret"}, "prints a secret that others made, and wipes the page"},
+	{"cmd/internal/sitesecret", []string{"keyring/secret", "keyring/site"}, "reads what the site is derived from, derives nothing"},
 	{"cmd/internal/...", nil, "helpers of one verb know nothing of the others"},
 	{"cmd/mailcryptfs", []string{"cmd/internal/...", "fs", "fs/check", "keyring/...", "pam/wire", "pam/unlock"}, "joins everything"},
 
