@@ -144,27 +144,46 @@ type imap struct {
 	tag  int
 }
 
-// login connects as a user.
+// login connects as a user by an administrator's right: without the user's password, and so without the key.
 func (h *host) login(t testing.TB, user string) *imap {
 	t.Helper()
-	c, err := h.tryLogin(t, user)
+	c, err := h.tryLogin(t, user+"*master", "pw")
 	must(t, err)
 	return c
 }
 
-// tryLogin is login where it may be refused.
-func (h *host) tryLogin(t testing.TB, user string) (*imap, error) {
+// enter connects as a user with the user's password, through PAM.
+func (h *host) enter(t testing.TB, user string) *imap {
+	t.Helper()
+	c, err := h.tryLogin(t, user, h.passwordOf(user))
+	must(t, err)
+	return c
+}
+
+// passwordOf is the password that a user logs in with.
+func (h *host) passwordOf(user string) string { return string(harness.Password(user)) }
+
+// tryLogin connects with a name and password that may be refused.
+func (h *host) tryLogin(t testing.TB, user, password string) (*imap, error) {
 	t.Helper()
 	conn := h.dial(t, "imap")
 	c := &imap{conn: conn, in: bufio.NewReader(conn)}
 	if _, err := c.in.ReadString('\n'); err != nil {
 		return nil, err
 	}
-	all, err := c.do("LOGIN %s pw", user)
+	all, err := c.do("LOGIN %s {%d+}\r\n%s", user, len(password), password)
 	if err != nil || !strings.HasPrefix(all[len(all)-1], "OK") {
-		return nil, fmt.Errorf("LOGIN %s: %q %v", user, all, err)
+		return nil, fmt.Errorf("LOGIN %s: %q %w", user, all, err)
 	}
 	return c, nil
+}
+
+// logout ends the session as a client does.
+func (c *imap) logout(t testing.TB) {
+	t.Helper()
+	_, err := c.do("LOGOUT")
+	must(t, err)
+	_ = c.conn.Close()
 }
 
 // line reads one response with the literals in it.
@@ -243,7 +262,7 @@ func (c *imap) folders(t testing.TB) []string {
 }
 
 // pop3 logs in, runs commands that answer with several lines, and returns the answers.
-func (h *host) pop3(t testing.TB, user string, commands ...string) (answers []string) {
+func (h *host) pop3(t testing.TB, user, password string, commands ...string) (answers []string) {
 	t.Helper()
 	conn := h.dial(t, "pop3")
 	defer func() { _ = conn.Close() }()
@@ -259,9 +278,9 @@ func (h *host) pop3(t testing.TB, user string, commands ...string) (answers []st
 		}
 		return line
 	}
-	for _, command := range []string{"", "USER " + user, "PASS pw"} {
+	for _, command := range []string{"", "USER " + user, "PASS " + password} {
 		if line := say(command); !strings.HasPrefix(line, "+OK") {
-			t.Fatalf("POP3 %q: %s", command, line)
+			t.Fatalf("POP3 %.4q: %s", command, line)
 		}
 	}
 	for _, command := range commands {

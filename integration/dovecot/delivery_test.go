@@ -15,10 +15,12 @@ var modes = []string{"locked", "unlocked", "cycle"}
 // its folder, once.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
-	s, h := newSite(t, modes...)
-	s.Unlock(t, "unlocked")
+	_, h := newSite(t, options{users: modes})
+	h.unlock(t, "unlocked")
 	for _, u := range modes {
-		h.login(t, u).ok(t, "CREATE Work")
+		c := h.login(t, u)
+		c.ok(t, "CREATE Work")
+		c.logout(t)
 	}
 	want := map[string]int{} // deliveries by subject
 	round := func(name string) {
@@ -40,13 +42,13 @@ func TestDelivery(t *testing.T) {
 		all.Wait()
 	}
 	round("first")
-	s.Unlock(t, "cycle")
+	h.unlock(t, "cycle")
 	h.sealed(t, "locked")
 	round("second")
-	s.Lock(t, "cycle")
+	h.lock(t, "cycle")
 	h.sealed(t, "cycle")
 	round("third")
-	s.Unlock(t, "cycle", "locked")
+	h.unlock(t, "cycle", "locked")
 	for _, u := range modes {
 		t.Run(u, func(t *testing.T) { h.arrived(t, u, want) })
 	}

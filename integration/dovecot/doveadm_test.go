@@ -2,7 +2,6 @@ package dovecot
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,7 +12,7 @@ import (
 // doveadm runs an administrator's command, and returns what it said and whether it ended well.
 func (h *host) doveadm(t testing.TB, args ...string) (string, bool) {
 	t.Helper()
-	out, err := exec.Command("doveadm", append([]string{"-c", filepath.Join(h.dir, "conf")}, args...)...).CombinedOutput()
+	out, err := h.m.Command(append([]string{"doveadm"}, args...)...).CombinedOutput()
 	return string(out), err == nil
 }
 
@@ -22,7 +21,7 @@ func (h *host) doveadm(t testing.TB, args ...string) (string, bool) {
 func TestDoveadm(t *testing.T) {
 	t.Parallel()
 	const user = "alice"
-	s, h := newSite(t, user)
+	s, h := newSite(t, options{users: []string{user}, keep: true})
 	h.populate(t, user)
 	s.Unlock(t, user)
 	backup := filepath.Join(harness.Dir(t), "backup")
@@ -70,7 +69,7 @@ func TestDoveadm(t *testing.T) {
 // TestCacheOfSite has header texts readable for the server while the user is locked: then it has nothing to complain of.
 func TestCacheOfSite(t *testing.T) {
 	t.Parallel()
-	_, h := newSiteWith(t, "meta = [\"dovecot.index.cache\"]\n", "", "alice")
+	_, h := newSite(t, options{users: []string{"alice"}, config: "meta = [\"dovecot.index.cache\"]\n"})
 	h.deliver(t, message("one", 3), "alice")
 	h.sealed(t, "alice")
 	h.deliver(t, message("two", 3), "alice")

@@ -1,12 +1,11 @@
 package dovecot
 
 import (
-	"bytes"
+	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,22 +14,42 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
-// mailUID owns all mail, user and group: Debian's user mail.
-const mailUID = 8
+// mailUID is vmail, user and group, whom the mail of all virtual users belongs to. Users of the system have the numbers
+// from firstUID on.
+const mailUID, firstUID = 5000, 3001
 
 // patience is how long anything may take on a busy machine.
 const patience = 60 * time.Second
 
-// host is a Dovecot that runs over one directory of mail.
-type host struct {
-	dir  string // its sockets, configuration and log
-	mail string // one directory for each user
+// grace is how long users of a test stay unlocked after their last session.
+const grace = time.Second
+
+// options say how a Dovecot, and the site below it, differ from those of most tests.
+type options struct {
+	users    []string
+	config   string // further lines of mailcryptfs.toml
+	conf     string // further lines of Dovecot's configuration
+	plugins  string // further plugins of Dovecot's
+	system   bool   // users of the system, each with a uid of their own
+	sdbox    bool
+	register bool // sessions are registered by the post-login script, not asked of anvil
+	auto     bool // users get their keys at the first login
+	keep     bool // users stay unlocked without a session
 }
 
-// example is the configuration that is shipped; only the path of the view is another.
-const example = "../../contrib/dovecot/dovecot-2.3.conf.example"
+// host is a Dovecot that runs over one directory of mail.
+type host struct {
+	options
+	dir  string // its sockets, configuration and log
+	mail string // one directory for each user
+	m    *harness.Machine
+	site *harness.Site // nil on plain ext4
+	mu   sync.Mutex
+	keys map[string]*imap // sessions that keep their users unlocked
+}
 
-// conf is what else an instance beside the system's needs, and the features that are tested.
+// conf is what an instance beside the system's needs, and the features that are tested. Everything else is included as it
+// is shipped.
 const conf = `
 base_dir = @dir@/run
 state_dir = @dir@/state
@@ -39,7 +58,6 @@ protocols = imap pop3 lmtp
 ssl = no
 disable_plaintext_auth = no
 auth_failure_delay = 0
-first_valid_uid = 8
 hostname = mx.example.org
 postmaster_address = postmaster@example.org
 # Sizes of messages have to be the same in every run.
@@ -72,20 +90,19 @@ service lmtp {
     mode = 0600
   }
 }
+# Sessions of an administrator: no password of the user, and so no key.
+auth_master_user_separator = *
 passdb {
   driver = passwd-file
-  args = @dir@/users
+  args = /etc/dovecot/masters
+  master = yes
 }
-userdb {
-  driver = static
-  args = uid=8 gid=8
-}
-mail_plugins = quota
+mail_plugins = quota @plugins@
 protocol imap {
-  mail_plugins = quota imap_quota
+  mail_plugins = quota imap_quota @plugins@
 }
 protocol lmtp {
-  mail_plugins = quota sieve
+  mail_plugins = quota sieve @plugins@
 }
 plugin {
   quota = maildir:User quota
@@ -102,36 +119,37 @@ elsif header :contains "Subject" "to-flags" { setflag ["\\Flagged", "$Label1", "
 elsif header :contains "Subject" "flags-new" { setflag ["\\Seen", "other"]; fileinto :create "Flags"; }
 `
 
-// startHost runs Dovecot over a directory of mail until the test ends, with further lines of configuration, for users who
-// all have the password "pw".
-func startHost(t testing.TB, mail, more string, users ...string) *host {
+// prepare makes the directory of a Dovecot, so that its sockets are known before a daemon starts.
+func prepare(t testing.TB, o options) *host {
 	t.Helper()
-	h := &host{dir: harness.Dir(t), mail: mail}
-	shipped, err := os.ReadFile(example)
-	must(t, err)
-	home := mail + "/%u"
-	if byDomain(users) {
-		home = mail + "/%d/%n"
+	return &host{options: o, dir: harness.Dir(t), keys: map[string]*imap{}}
+}
+
+// start runs Dovecot over a directory of mail until the test ends. Users log in with harness.Password.
+func (h *host) start(t testing.TB, mail string) {
+	t.Helper()
+	h.mail = mail
+	h.m = harness.NewMachine(t, mail, h.site)
+	h.m.AddUser(t, "vmail", mailUID, "/nonexistent", "")
+	h.m.WriteFile(t, "/etc/dovecot/masters", "master:{PLAIN}pw\n")
+	passwords := map[string]string{}
+	for i, u := range h.users {
+		passwords[u] = string(harness.Password(u))
+		if h.system {
+			h.m.AddUser(t, u, firstUID+i, "/home/"+u, passwords[u])
+		}
 	}
-	text := strings.NewReplacer("@dir@", h.dir, "/srv/mail/%u", home).Replace(string(shipped) + conf + more)
-	must(t, os.WriteFile(filepath.Join(h.dir, "conf"), []byte(text), 0o644))
-	var passwd strings.Builder
-	for _, u := range users {
-		passwd.WriteString(u + ":{PLAIN}pw\n")
+	if !h.system {
+		h.m.WriteFile(t, "/etc/dovecot/users", strings.Join(h.users, "::::::\n")+"::::::\n")
+		h.m.Passwords(t, passwords)
 	}
-	must(t, os.WriteFile(filepath.Join(h.dir, "users"), []byte(passwd.String()), 0o644))
 	must(t, os.WriteFile(h.logPath(), nil, 0o666))
 	must(t, os.Chmod(h.logPath(), 0o666))
-	cmd := exec.Command("dovecot", "-F", "-c", filepath.Join(h.dir, "conf"))
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = 10 * time.Second
-	must(t, cmd.Start())
+	h.m.WriteFile(t, "/etc/dovecot/dovecot.conf", h.configuration(t))
+	h.m.Serve(t, "dovecot", "-F")
 	t.Cleanup(func() {
-		h.stop(cmd)
 		if t.Failed() {
-			t.Logf("dovecot over %s: %s%s", mail, &out, strings.Join(h.complaints(t), "\n"))
+			t.Logf("dovecot over %s: %s", mail, strings.Join(h.complaints(t), "\n"))
 		}
 	})
 	harness.Eventually(t, patience, "dovecot listens", func() bool {
@@ -142,11 +160,45 @@ func startHost(t testing.TB, mail, more string, users ...string) *host {
 		}
 		return true
 	})
-	return h
+	for i, u := range h.users {
+		uid := mailUID
+		if h.system {
+			uid = firstUID + i
+		}
+		h.home(t, u, uid)
+	}
+}
+
+// configuration puts the files that are shipped at their places, and returns the one that includes them.
+func (h *host) configuration(t testing.TB) string {
+	t.Helper()
+	text := strings.NewReplacer("@dir@", h.dir, "@plugins@", h.plugins).Replace(conf)
+	install := func(source, path string) {
+		h.m.Install(t, "contrib/dovecot/"+source, path)
+		text += "!include " + path + "\n"
+	}
+	const confd = "/etc/dovecot/conf.d/"
+	auth := "2.3/auth-virtual.conf.ext"
+	if h.system {
+		auth = "2.3/auth-system.conf.ext"
+	}
+	install(auth, confd+"auth-mailcryptfs.conf.ext")
+	install("2.3/mailcryptfs.conf", confd+"99-mailcryptfs.conf")
+	if h.sdbox {
+		install("2.3/sdbox.conf", confd+"99-mailcryptfs-sdbox.conf")
+	}
+	if h.byDomain() {
+		text += "mail_home = /srv/mail/%d/%n\n"
+	}
+	if h.register && h.site != nil {
+		install("2.3/post-login.conf", confd+"99-mailcryptfs-post-login.conf")
+		h.m.Install(t, "contrib/dovecot/post-login.sh", "/usr/local/lib/mailcryptfs/post-login.sh")
+	}
+	return text + h.conf
 }
 
 // byDomain says whether users have a domain, and so directories below that of the domain.
-func byDomain(users []string) bool { return strings.Contains(users[0], "@") }
+func (h *host) byDomain() bool { return strings.Contains(h.users[0], "@") }
 
 // homeOf is the directory of a user.
 func (h *host) homeOf(user string) string {
@@ -154,15 +206,6 @@ func (h *host) homeOf(user string) string {
 		return filepath.Join(h.mail, domain, local)
 	}
 	return filepath.Join(h.mail, user)
-}
-
-// stop ends Dovecot and everything that it started.
-func (h *host) stop(cmd *exec.Cmd) {
-	_ = cmd.Process.Signal(syscall.SIGTERM)
-	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
-	defer timer.Stop()
-	_ = cmd.Wait()
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the rest of its group
 }
 
 func (h *host) socket(name string) string { return filepath.Join(h.dir, "run", name) }
@@ -177,43 +220,100 @@ func (h *host) log(t testing.TB) string {
 }
 
 // home makes the directory of a user, with a Sieve script.
-func (h *host) home(t testing.TB, user string) {
+func (h *host) home(t testing.TB, user string, uid int) {
 	t.Helper()
 	home := h.homeOf(user)
 	script := filepath.Join(home, ".dovecot.sieve")
 	must(t, os.MkdirAll(filepath.Dir(home), 0o755))
 	must(t, os.Mkdir(home, 0o700))
 	must(t, os.WriteFile(script, []byte(sieve), 0o600))
-	must(t, os.Chown(script, mailUID, mailUID))
-	must(t, os.Chown(home, mailUID, mailUID))
+	must(t, os.Chown(script, uid, uid))
+	must(t, os.Chown(home, uid, uid))
 }
 
-// newSite is a view with users who are enrolled and locked, and a Dovecot over it.
-func newSite(t testing.TB, users ...string) (*harness.Site, *host) {
+// newSite is a view with users who have keys and are locked, and a Dovecot over it. Logins unlock users, and they are
+// locked when their sessions are over.
+func newSite(t testing.TB, o options) (*harness.Site, *host) {
 	t.Helper()
-	return newSiteWith(t, "", "", users...)
-}
-
-// newSiteWith is newSite with further lines in the configurations of mailcryptfs and Dovecot.
-func newSiteWith(t testing.TB, config, conf string, users ...string) (*harness.Site, *host) {
-	t.Helper()
-	template := "%u"
-	if byDomain(users) {
-		template = "%d/%n"
+	h := prepare(t, o)
+	site := harness.Options{Profile: "dovecot-maildir", User: "%u", Epoch: "1s"}
+	if h.sdbox {
+		site.Profile = "dovecot-sdbox"
 	}
-	s := harness.New(t, harness.Options{Profile: "dovecot-maildir", User: template, Epoch: "1s"})
-	f, err := os.OpenFile(s.Config, os.O_APPEND|os.O_WRONLY, 0)
+	if h.byDomain() {
+		site.User = "%d/%n"
+	}
+	h.site = harness.New(t, site)
+	lines := fmt.Sprintf("recovery = \"none\"\ngrace = %q\n", grace)
+	switch {
+	case h.keep:
+		lines = "grace = \"1h\"\n"
+	case !h.register:
+		lines += fmt.Sprintf("anvil = %q\n", h.socket("anvil"))
+	}
+	if h.auto {
+		lines += "enroll = \"auto\"\n"
+	}
+	appendTo(t, h.site.Config, lines+o.config)
+	h.site.Serve(t)
+	if !h.auto {
+		h.site.Enroll(t, h.users...)
+	}
+	h.start(t, h.site.View)
+	return h.site, h
+}
+
+// newPlain is a Dovecot over plain ext4.
+func newPlain(t testing.TB, o options) *host {
+	t.Helper()
+	h := prepare(t, o)
+	dir, _ := harness.Image{}.Mounted(t)
+	h.start(t, dir)
+	return h
+}
+
+func appendTo(t testing.TB, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	must(t, err)
-	_, err = f.WriteString("grace = \"1h\"\n" + config)
+	_, err = f.WriteString(text)
 	must(t, err)
 	must(t, f.Close())
-	s.Serve(t)
-	h := startHost(t, s.View, conf, users...)
-	s.Enroll(t, users...)
+}
+
+// isUnlocked says whether a user is unlocked.
+func (h *host) isUnlocked(t testing.TB, user string) bool {
+	t.Helper()
+	return h.site.Status(t, "--user", user)["unlocked"] == true
+}
+
+// unlock logs users in, and keeps their sessions.
+func (h *host) unlock(t testing.TB, users ...string) {
+	t.Helper()
 	for _, u := range users {
-		h.home(t, u)
+		c := h.enter(t, u)
+		if h.site != nil && !h.isUnlocked(t, u) {
+			t.Fatalf("%s is locked after a login", u)
+		}
+		h.mu.Lock()
+		h.keys[u] = c
+		h.mu.Unlock()
 	}
-	return s, h
+}
+
+// lock logs users out and waits until that has locked them.
+func (h *host) lock(t testing.TB, users ...string) {
+	t.Helper()
+	for _, u := range users {
+		h.mu.Lock()
+		h.keys[u].logout(t)
+		delete(h.keys, u)
+		h.mu.Unlock()
+		if h.site == nil {
+			continue
+		}
+		harness.Eventually(t, patience, u+" is locked after the logout", func() bool { return !h.isUnlocked(t, u) })
+	}
 }
 
 // messages are the files of messages below a directory of mail, and what else lies in the maildirs' three directories.
@@ -224,6 +324,10 @@ func messages(t testing.TB, home string) (paths []string) {
 			switch filepath.Base(filepath.Dir(path)) {
 			case "cur", "new", "tmp":
 				paths = append(paths, path)
+			case "dbox-Mails":
+				if strings.HasPrefix(d.Name(), "u.") {
+					paths = append(paths, path)
+				}
 			}
 		}
 		return err

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs the Debian packages that the tests of this directory need: Dovecot
-# with IMAP, POP3, LMTP and Sieve, as Debian ships it. Safe to run again. No
+# with IMAP, POP3, LMTP, Sieve and a search index, what PAM logins need, and mbsync. Safe to run again. No
 # service is started: the tests start an instance of their own.
 set -eu
 
-packages="dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-sieve"
+packages="dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-sieve
+	dovecot-lucene db5.3-util gcc make libc6-dev libpam0g-dev isync"
 
 missing=
 for p in $packages; do

@@ -13,7 +13,7 @@ import (
 func TestInvariance(t *testing.T) {
 	t.Parallel()
 	const user = "alice"
-	s, h := newSite(t, user)
+	s, h := newSite(t, options{users: []string{user}, keep: true})
 	h.populate(t, user)
 	before := h.snapshot(t, user)
 	open := h.login(t, user)
@@ -128,7 +128,7 @@ func (h *host) refused(t testing.TB, user string) {
 func TestLockUnderSession(t *testing.T) {
 	t.Parallel()
 	const user, n = "alice", 400
-	s, h := newSite(t, user)
+	s, h := newSite(t, options{users: []string{user}, keep: true})
 	s.Unlock(t, user)
 	c := h.login(t, user)
 	var all strings.Builder

@@ -16,7 +16,7 @@ import (
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	users := []string{"alice", "bob"}
-	s, h := newSite(t, users...)
+	s, h := newSite(t, options{users: users, keep: true})
 	s.Unlock(t, "alice")
 	h.deliver(t, message("before", 5), users...)
 	reading := h.login(t, "alice")
@@ -46,7 +46,7 @@ func TestOutage(t *testing.T) {
 	must(t, unix.Unmount(s.View, unix.MNT_DETACH))
 	deferred("the view is not mounted", h.lmtp(t, message("while away", 5), users...))
 	for _, command := range []string{"SELECT INBOX", "CREATE New"} {
-		c, err := h.tryLogin(t, users[0])
+		c, err := h.tryLogin(t, users[0], h.passwordOf(users[0]))
 		if err != nil {
 			continue // no session at all is fine
 		}
@@ -94,8 +94,8 @@ func (c *imap) beginIdle(t testing.TB) {
 // TestIdle wants a delivered message to be announced at once, locked or not. A poll of Dovecot's would take 30 s.
 func TestIdle(t *testing.T) {
 	users := []string{"locked", "unlocked"}
-	s, h := newSite(t, users...)
-	s.Unlock(t, "unlocked")
+	_, h := newSite(t, options{users: users})
+	h.unlock(t, "unlocked")
 	for _, u := range users {
 		h.deliver(t, message("before", 5), u)
 		c := h.login(t, u)

@@ -106,6 +106,7 @@ func newSite(t *testing.T, options ...string) *site {
 	}
 	s.listenToSyslog()
 	s.must(exec.Command("cp", "-a", "/etc", dir+"/etc"))
+	s.write("binds", "/etc\n")
 	s.writePAM()
 	s.addUser(alice, alicePassword, aliceID)
 	s.odd()
@@ -224,7 +225,7 @@ func (s *site) listenToSyslog() {
 
 // command returns a command that will run in the surroundings.
 func (s *site) command(ctx context.Context, args ...string) *exec.Cmd {
-	script, err := filepath.Abs("enter.sh")
+	script, err := filepath.Abs("../harness/enter.sh")
 	if err != nil {
 		s.t.Fatal(err)
 	}
