@@ -99,6 +99,7 @@ func (r *report) finish(s check.Summary) error {
 		{"checked without their keys", amount(s.Structure)},
 		{"not encrypted", amount(s.Plain)},
 		{"key records", fmt.Sprint(s.Records)},
+		{"lines of the audit log", fmt.Sprint(s.Audit)},
 		{"damage", fmt.Sprint(s.Damage)},
 		{"time", s.Duration.Round(time.Millisecond).String()},
 	}

@@ -1,5 +1,5 @@
 // Package check looks through a store and says what of it could not be read again: names, headers, blocks, extended
-// attributes and key records. It changes nothing, needs no mount and no daemon, and may run beside one. What can be
+// attributes, key records and the audit log. It changes nothing, needs no mount and no daemon, and may run beside one. What can be
 // judged without a user's keys is always judged; blocks are opened where the key is at hand (FORMAT.md).
 package check
 
@@ -87,6 +87,7 @@ type run struct {
 	ctx     context.Context
 	o       Options
 	root    *backing.Dir
+	frozen  string // path of the store as Freeze gives it
 	thaw    func()
 	codec   *names.Codec
 	xattrs  *seal.XAttrs
@@ -122,7 +123,7 @@ func newRun(ctx context.Context, o Options, report func(Finding)) (*run, error) 
 		thaw()
 		return nil, fmt.Errorf("cannot read the store %s: %w", o.Store, errors.Unwrap(err))
 	}
-	r.thaw, r.keys = thaw, newKeyIndex()
+	r.frozen, r.thaw, r.keys = path, thaw, newKeyIndex()
 	return r, nil
 }
 
@@ -140,6 +141,9 @@ func (r *run) all(started time.Time) error {
 	defer release(targets)
 	if err := r.records(r.usersOf(targets)); err != nil {
 		return err
+	}
+	if len(r.o.Paths) == 0 && r.o.User == "" {
+		r.auditLog()
 	}
 	stop := r.showProgress()
 	defer stop()

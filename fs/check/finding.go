@@ -3,6 +3,8 @@ package check
 import (
 	"slices"
 	"strings"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
 )
 
 // Kind says what is wrong. Its values are stable: scripts compare them.
@@ -44,7 +46,20 @@ const (
 	Stray             Kind = "stray"              // something among the key records that is none
 )
 
-var informational = []Kind{SideOrphan, Unfinished, DeliveryUnused, Leftover, Stray}
+// The kinds of findings about the audit log.
+const (
+	AuditChanged     Kind = audit.Changed     // a line was changed or put in (L4)
+	AuditRemoved     Kind = audit.Removed     // lines are missing (L4)
+	AuditMoved       Kind = audit.Moved       // a line stands in a wrong place, or twice (L4)
+	AuditCut         Kind = audit.Cut         // lines at the end are missing (L5)
+	AuditUnreadable  Kind = audit.Unreadable  // the lower filesystem gives an error, or something that is no file
+	AuditUnsupported Kind = audit.Unsupported // a segment of another format version (L3)
+	AuditUnfinished  Kind = audit.Unfinished  // what an interrupted write left (L4)
+	AuditNoted       Kind = audit.Noted       // losses of which the log itself tells (L7)
+	AuditForeign     Kind = audit.Foreign     // a file that does not belong to the log
+)
+
+var informational = []Kind{SideOrphan, Unfinished, DeliveryUnused, Leftover, Stray, AuditUnfinished, AuditNoted, AuditForeign}
 
 // Informational reports whether findings of this kind mean no damage.
 func (k Kind) Informational() bool { return slices.Contains(informational, k) }

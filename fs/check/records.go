@@ -22,6 +22,7 @@ const (
 	recordName   = "record.toml"
 	previousName = "record.prev.toml"
 	deliveryName = "delivery"
+	auditName    = "audit"
 	lockName     = ".lock"
 	recordSuffix = ".toml"
 	leftSuffix   = ".tmp"
@@ -119,7 +120,7 @@ func (k *recordsRun) all() error {
 		switch name {
 		case usersName:
 			return k.users(dir, join(path, name))
-		case storeName:
+		case storeName, auditName:
 			return nil
 		}
 		k.other(path, name, "")

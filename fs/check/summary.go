@@ -26,6 +26,7 @@ type Summary struct {
 	Damage      int64                  `json:"damage"`      // findings that are not informational
 	Directories int64                  `json:"directories"` // listed
 	Records     int64                  `json:"records"`     // key records read
+	Audit       int64                  `json:"audit"`       // lines of the audit log that authenticate
 	Full        Amount                 `json:"full"`        // every block opened, or empty
 	Structure   Amount                 `json:"structure"`   // checked without their key
 	Plain       Amount                 `json:"plain"`       // not encrypted: nothing to check them by

@@ -124,7 +124,7 @@ func TestFilesGone(t *testing.T) {
 				t.Fatal(err)
 			}
 			return os.WriteFile(path("2026-03.mx1.log"), []byte(strings.Replace(string(b), `"version":1`, `"version":2`, 1)), 0o600)
-		}, []string{Unsupported}, false},
+		}, []string{Unsupported}, true},
 		{"a symbolic link", func(_ *testing.T, path func(string) string) error {
 			return errors.Join(os.Rename(path("2026-03.mx1.log"), path("x")), os.Symlink("x", path("2026-03.mx1.log")))
 		}, []string{Foreign, Unreadable}, true},

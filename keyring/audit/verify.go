@@ -21,7 +21,7 @@ const (
 	Unfinished  = "audit-unfinished"  // an interrupted write: no damage
 	Noted       = "audit-noted"       // what the log says of its own losses: no damage
 	Foreign     = "audit-foreign"     // a file that is none of ours: no damage
-	Unsupported = "audit-unsupported" // a segment of another version: no damage
+	Unsupported = "audit-unsupported" // a segment of another version: it cannot be judged
 	Unreadable  = "audit-unreadable"  // a segment cannot be read
 )
 
@@ -34,7 +34,7 @@ type Problem struct {
 	Segment string `json:"segment"`        // name of the file
 	Line    int    `json:"line,omitempty"` // from 1
 	Detail  string `json:"detail"`
-	Damage  bool   `json:"damage"` // the log does not say all that was written to it
+	Damage  bool   `json:"damage"` // the log does not say all that was written to it, or cannot be judged
 }
 
 // Summary is what Verify found.
@@ -149,7 +149,7 @@ func (v *verifier) host(dir *os.File, of []segment, key *secret.Key) error {
 			v.bad++
 			v.add(Changed, f, true, "the line does not authenticate: it was changed, or put in")
 		case errors.Is(f.err, ErrUnsupported):
-			v.add(Unsupported, f, false, "%v", f.err)
+			v.add(Unsupported, f, true, "%v", f.err)
 			return nil
 		case errors.Is(f.err, secret.ErrWiped):
 			return f.err
