@@ -23,6 +23,7 @@ type Lister struct {
 	buf   []byte
 	queue []Entry
 	at    int
+	fills uint64
 	pos   uint64 // offset of queue[at]
 	eof   bool
 }
@@ -68,6 +69,11 @@ func (l *Lister) Peek() (e Entry, ok bool, err error) {
 	return l.queue[l.at], true, nil
 }
 
+// Queue returns the entries that were read from the kernel together with the one
+// that Peek returned, its place among them, and a number that is another for each such
+// batch. The caller must not change them.
+func (l *Lister) Queue() (batch []Entry, at int, number uint64) { return l.queue, l.at, l.fills }
+
 // Skip moves behind the entry that Peek returned.
 func (l *Lister) Skip() {
 	l.pos = l.queue[l.at].Next
@@ -87,6 +93,7 @@ func (l *Lister) fill() error {
 		return err
 	}
 	l.queue, l.at, l.eof = l.queue[:0], 0, n == 0
+	l.fills++
 	for b := l.buf[:n]; len(b) > 0; {
 		size := binary.NativeEndian.Uint16(b[16:])
 		l.queue = append(l.queue, parseDirent(b[:size]))

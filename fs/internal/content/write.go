@@ -2,6 +2,7 @@ package content
 
 import (
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/format"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/parallel"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/seal"
 )
 
@@ -119,12 +120,18 @@ func (f *File) store(p []byte, off int64) error {
 	return nil
 }
 
+// Sealing is split where each part has parallelBlocks blocks, in up to sealers parts.
+const (
+	parallelBlocks = 16
+	sealers        = 2
+)
+
 // sealAll seals the payloads of w into buf and returns how many bytes there are.
 func (f *File) sealAll(w *write, payloads [][]byte, buf *chunk) int {
 	var nonces [chunkBlocks * format.NonceSize]byte
 	seal.Nonces(nonces[:len(payloads)*format.NonceSize])
 	last := 0 // stored length of the last block
-	inParallel(len(payloads), func(from, to int) {
+	parallel.Ranges(len(payloads), parallelBlocks, sealers, func(from, to int) {
 		for i := from; i < to; i++ {
 			no := w.first + format.BlockNo(i)
 			b := seal.Block{Header: &f.hdr, No: no, Final: f.final && no == w.newLast}

@@ -58,22 +58,31 @@ func (fs *FS) ReleaseDir(in *fuse.ReleaseIn) {
 // ReadDir implements READDIR.
 func (fs *FS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	fs.counts.add("readdir")
-	return fs.list(in, func(_ *tree.Listing, e tree.Entry) bool { return out.AddDirEntry(dirEntry(e)) })
+	return fs.list(in, func(l *tree.Listing) error {
+		return each(l, func(e tree.Entry) bool { return out.AddDirEntry(dirEntry(e)) })
+	})
 }
 
 // ReadDirPlus implements READDIRPLUS: attributes come with entries that the kernel
 // does not hold yet.
 func (fs *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	fs.counts.add("readdirplus")
-	return fs.list(in, func(l *tree.Listing, e tree.Entry) bool {
-		entry := out.AddDirLookupEntry(dirEntry(e))
-		if entry == nil {
-			return false
+	return fs.list(in, func(l *tree.Listing) error {
+		err := l.Look(int(in.Size))
+		defer l.Done()
+		if err != nil {
+			return err
 		}
-		if n, ok := l.Node(e); ok {
-			fs.entry(entry, n)
-		}
-		return true
+		return each(l, func(e tree.Entry) bool {
+			entry := out.AddDirLookupEntry(dirEntry(e))
+			if entry == nil {
+				return false
+			}
+			if n, ok := l.Node(e); ok {
+				fs.entry(entry, n)
+			}
+			return true
+		})
 	})
 }
 
@@ -81,23 +90,29 @@ func dirEntry(e tree.Entry) fuse.DirEntry {
 	return fuse.DirEntry{Name: e.Name, Ino: e.Ino, Mode: e.Type, Off: e.Next}
 }
 
-// list hands entries to add from the offset that is asked for, until it has no room.
-func (fs *FS) list(in *fuse.ReadIn, add func(*tree.Listing, tree.Entry) bool) fuse.Status {
+// list calls answer with the listing of a handle, at the offset that is asked for.
+func (fs *FS) list(in *fuse.ReadIn, answer func(*tree.Listing) error) fuse.Status {
 	h := fs.dir(in.Fh)
 	if h == nil {
 		return fuse.EBADF
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.list.Seek(in.Offset); err != nil {
-		return status(err)
+	err := h.list.Seek(in.Offset)
+	if err == nil {
+		err = answer(h.list)
 	}
+	return status(err)
+}
+
+// each hands entries to add until it has no room.
+func each(l *tree.Listing, add func(tree.Entry) bool) error {
 	for {
-		e, ok, err := h.list.Peek()
-		if err != nil || !ok || !add(h.list, e) {
-			return status(err)
+		e, ok, err := l.Peek()
+		if err != nil || !ok || !add(e) {
+			return err
 		}
-		h.list.Skip()
+		l.Skip()
 	}
 }
 

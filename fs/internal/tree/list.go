@@ -5,7 +5,6 @@ import (
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
-	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
 )
 
 // Listing is an open directory of the view. Its offsets are those of the stored
@@ -15,6 +14,8 @@ type Listing struct {
 	t    *Tree
 	dir  *inode.Inode
 	list *backing.Lister
+
+	ahead ahead
 }
 
 // Entry is one entry of a listing.
@@ -24,8 +25,8 @@ type Entry struct {
 	Type uint32 // S_IFMT bits
 	Next uint64 // offset of the entry after it
 
-	stored names.Stored
-	low    backing.Key
+	low  backing.Key
+	view *view // valid until the next Peek
 }
 
 // OpenDir opens directory n for listing.
@@ -39,7 +40,7 @@ func (t *Tree) OpenDir(n *inode.Inode) (*Listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Listing{t, n, l}, nil
+	return &Listing{t: t, dir: n, list: l}, nil
 }
 
 // Close ends the listing.
@@ -60,10 +61,9 @@ func (l *Listing) Peek() (e Entry, ok bool, err error) {
 		if low.Name == "." || low.Name == ".." {
 			return e, true, nil
 		}
-		var shown bool
 		d := l.list.Dir()
-		e.Name, e.stored, shown = l.t.viewName(l.dir, d, low.Name)
-		if !shown || l.t.shadowed(l.dir, d, e.Name, e.stored) {
+		e.view = l.view()
+		if e.Name = l.t.viewName(d, e.view); e.Name == "" || l.t.shadowed(l.dir, d, e.Name, e.view.stored) {
 			l.list.Skip()
 			continue
 		}
@@ -81,19 +81,19 @@ func (l *Listing) Skip() { l.list.Skip() }
 
 // Node returns the inode and attributes of an entry that Peek returned, counting
 // one lookup of the kernel; ok is false for one that the kernel knows already, that
-// has gone, or that is "." or "..".
+// has gone, or that is "." or "..". It must come between Look and Done.
 func (l *Listing) Node(e Entry) (Node, bool) {
-	t, d := l.t, l.list.Dir()
-	if e.Name == "." || e.Name == ".." || t.Table.KernelHolds(e.low, l.dir, e.stored.Name) {
+	t, d, v := l.t, l.list.Dir(), e.view
+	if v == nil || t.Table.KernelHolds(e.low, l.dir, v.stored.Name) {
 		return Node{}, false
 	}
-	l.dir.NS.RLock()
-	defer l.dir.NS.RUnlock()
-	st, err := d.Stat(e.stored.Name)
-	if err != nil {
+	if !v.looked {
+		v.st, v.err = d.Stat(v.stored.Name)
+	}
+	if v.err != nil {
 		return Node{}, false
 	}
-	return t.ref(l.dir, d, e.Name, e.stored, st), true
+	return t.ref(l.dir, d, e.Name, v.stored, v.st), true
 }
 
 // SyncDir makes the entries of directory n durable.

@@ -116,19 +116,15 @@ func (t *Tree) sideName(d *backing.Dir, s names.Stored) string {
 	return name
 }
 
-// viewName returns the name under which the stored entry is shown, and what it is;
-// ok is false for what is not in the view.
-func (t *Tree) viewName(p *inode.Inode, d *backing.Dir, stored string) (name string, s names.Stored, ok bool) {
-	name, s = t.Codec.Decode(stored, p == t.Table.Root)
-	switch {
-	case s.Kind == names.Hidden:
-		return "", s, false
-	case s.Long:
-		if name = t.sideName(d, s); name == "" {
-			s.Kind, name = names.Damaged, stored
+// viewName returns the name under which the stored entry v of d is shown, "" for what
+// is not in the view.
+func (t *Tree) viewName(d *backing.Dir, v *view) string {
+	if v.stored.Long && v.stored.Kind != names.Hidden && v.name == "" {
+		if v.name = t.sideName(d, v.stored); v.name == "" {
+			v.stored.Kind, v.name = names.Damaged, v.stored.Name
 		}
 	}
-	return name, s, true
+	return v.name
 }
 
 // shadowed reports whether another entry counts for the view name of the plain or

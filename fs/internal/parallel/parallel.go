@@ -1,0 +1,21 @@
+// Package parallel spreads work on many small things over several goroutines.
+package parallel
+
+import "sync"
+
+// Ranges calls f for the numbers 0 to n-1 in up to ways ranges at once, each of at
+// least least numbers; it returns when all calls have. Where that leaves one range,
+// f runs in the caller's goroutine and nothing is allocated.
+func Ranges(n, least, ways int, f func(from, to int)) {
+	ways = min(ways, n/least)
+	if ways < 2 {
+		f(0, n)
+		return
+	}
+	var others sync.WaitGroup
+	for i := 1; i < ways; i++ {
+		others.Go(func() { f(i*n/ways, (i+1)*n/ways) })
+	}
+	f(0, n/ways)
+	others.Wait()
+}
