@@ -5,16 +5,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 )
-
-// firstLabel is the label of the slot that a user is enrolled with.
-const firstLabel = "login password"
 
 // Enroll gives the user an identity, a first content key, and one password slot; he stays locked. by says who did it, at
 // most 128 bytes. The password is wiped. Of several at the same time, in any process, one succeeds. Errors: ErrEnrolled,
@@ -51,7 +48,7 @@ func (r *Ring) EnrollAndUnlock(ctx context.Context, u account.User, password []b
 	if err := r.refresh(m); err != nil {
 		return err
 	}
-	if err := r.dropEntry(m, e); err != nil {
+	if err := r.dropEntry(ctx, m, e); err != nil {
 		return err
 	}
 	m.remember(check)
@@ -73,13 +70,16 @@ func (r *Ring) enroll(ctx context.Context, u account.User, password []byte, by s
 	if enrolled {
 		return slot.Entry{}, ErrEnrolled
 	}
-	rec := &records.User{User: u, Created: r.o.Now().UTC().Truncate(time.Second)}
+	if err := checkText(by); err != nil {
+		return slot.Entry{}, err
+	}
+	rec := &records.User{User: u, Created: r.second()}
 	_, _ = rand.Read(rec.Salt[:]) // never fails
 	e, err := hashPassword(ctx, r.derive, rec, r.o.Site, password, r.o.Params)
 	if err != nil {
 		return slot.Entry{}, err
 	}
-	if err = fillRecord(rec, e, by); err == nil {
+	if err = r.fill(rec, e, by); err == nil {
 		err = r.createRecord(rec)
 	}
 	if err != nil {
@@ -87,11 +87,12 @@ func (r *Ring) enroll(ctx context.Context, u account.User, password []byte, by s
 		return slot.Entry{}, err
 	}
 	r.log.Info("user enrolled", "user", string(u), "by", by)
+	r.event(ctx, audit.Event{User: u, What: audit.Enroll, By: by})
 	return e, nil
 }
 
-// fillRecord makes the identity and what belongs to it. Neither it nor the content key is kept.
-func fillRecord(rec *records.User, e slot.Entry, by string) error {
+// fill makes the identity and what belongs to it. Neither it nor the content key is kept.
+func (e *editor) fill(rec *records.User, entry slot.Entry, by string) error {
 	identity, err := slot.NewIdentity()
 	if err != nil {
 		return err
@@ -99,19 +100,14 @@ func fillRecord(rec *records.User, e slot.Entry, by string) error {
 	defer identity.Wipe()
 	copy(rec.Public[:], identity.Public().Bytes())
 
-	sl := records.Slot{
-		ID: slot.RandomID(), Kind: slot.KindPassword, Label: firstLabel,
-		Created: rec.Created, CreatedBy: by, Params: e.Params,
-	}
-	kek, err := slot.PasswordKEK(e.Hash, sl.ID)
+	sl, err := e.passwordSlot(rec, identity, entry, firstLabel, by)
 	if err != nil {
 		return err
 	}
-	defer kek.Wipe()
-	if sl.Wrapped, err = slot.Wrap(identity, kek, slot.Place{User: rec.User, Kind: sl.Kind, Slot: sl.ID}); err != nil {
+	rec.Slots = []records.Slot{sl}
+	if _, err := e.recoverySlots(rec, identity); err != nil {
 		return err
 	}
-	rec.Slots = []records.Slot{sl}
 
 	key, err := secret.RandomKey()
 	if err != nil {

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
 	"github.com/mailcryptfs/mailcryptfs/keyring/internal/tmpfs"
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
+	"github.com/mailcryptfs/mailcryptfs/keyring/recovery"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/site"
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
@@ -52,8 +54,15 @@ type Options struct {
 	Epoch  time.Duration // how long a delivery key is in memory; zero: DefaultEpoch
 	// MaxDerivations bounds the number of Argon2id runs at a time, and so their memory; zero: DefaultMaxDerivations.
 	MaxDerivations int
-	Log            *slog.Logger     // nil: nothing is logged
-	Now            func() time.Time // nil: time.Now
+	// Recipients are the recovery keys for which every user shall have a slot; see SetRecipients.
+	Recipients []recovery.Recipient
+	// Cluster says that daemons on other hosts use the store too; see FinishRotation.
+	Cluster bool
+	// Audit is told what happened to keys, with locks of that user held: it must not call the ring. Nil: nobody is told.
+	Audit func(audit.Event)
+
+	Log *slog.Logger     // nil: nothing is logged
+	Now func() time.Time // nil: time.Now
 	// KeysGone is called after keys of a user were wiped: by a lock, or by the end of a delivery epoch. It runs in a
 	// goroutine of its own, with no lock held. Nil: nobody is told.
 	KeysGone func(account.User)
@@ -61,12 +70,10 @@ type Options struct {
 
 // Ring holds the keys of unlocked users. All methods are safe for concurrent use; nobody may use it after Close.
 type Ring struct {
+	*editor
 	o       Options
-	log     *slog.Logger
 	entries *tmpfs.Dir
-	records *records.Dir
-	derive  chan struct{} // one token per Argon2id run
-	process *secret.Key   // random key of this process: recognises passwords and entries without keeping them
+	process *secret.Key // random key of this process: recognises passwords and entries without keeping them
 
 	mu      sync.RWMutex
 	members map[account.User]*member // enrolled users that were asked for; guarded by mu
@@ -95,8 +102,6 @@ func newRing(o Options) (*Ring, error) {
 	}
 	r := &Ring{
 		o:       o,
-		log:     o.Log,
-		derive:  make(chan struct{}, o.MaxDerivations),
 		members: make(map[account.User]*member),
 		refused: make(map[string]string),
 	}
@@ -104,9 +109,11 @@ func newRing(o Options) (*Ring, error) {
 	if r.entries, err = tmpfs.Open(o.Dir); err != nil {
 		return nil, err
 	}
-	if r.records, err = records.Open(o.Store, o.Site.RecordMAC); err != nil {
+	d, err := records.Open(o.Store, o.Site.RecordMAC)
+	if err != nil {
 		return nil, errors.Join(err, r.entries.Close())
 	}
+	r.editor = newEditor(&o, d)
 	if r.process, err = secret.RandomKey(); err != nil {
 		r.records.Close()
 		return nil, errors.Join(err, r.entries.Close())

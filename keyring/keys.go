@@ -191,8 +191,28 @@ func openKey(d *records.Dir, rec *records.User, identity *slot.Identity, id secr
 		return nil, secret.ErrLocked
 	}
 	k, err := identity.Open(rec.User, id, sealed)
+	if errors.Is(err, slot.ErrSealed) && len(rec.Identities) > 0 {
+		k, err = openByPrevious(rec, identity, id, sealed)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("key %s of %q: %w", id, rec.User, err)
 	}
 	return k, nil
+}
+
+// openByPrevious opens a delivery key of the time before the identity was replaced (FORMAT.md K16).
+func openByPrevious(rec *records.User, identity *slot.Identity, id secret.ID, sealed []byte) (*secret.Key, error) {
+	for i := range rec.Identities {
+		p := &rec.Identities[i]
+		old, err := identity.OpenPrevious(rec.User, p.Sealed, p.Public[:])
+		if err != nil {
+			return nil, err
+		}
+		k, err := old.Open(rec.User, id, sealed)
+		old.Wipe()
+		if !errors.Is(err, slot.ErrSealed) {
+			return k, err
+		}
+	}
+	return nil, slot.ErrSealed
 }

@@ -1,6 +1,8 @@
 package keyring
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
@@ -125,20 +128,19 @@ func (r *Ring) refresh(m *member) error {
 	if err != nil {
 		return err
 	}
-	old := m.record()
 	if err := m.setRecord(loaded); err != nil {
 		return err
 	}
 	if loaded.Warning != nil {
 		m.fail(r.log, loaded.Warning)
 	}
-	return r.follow(m, old)
+	return r.follow(m)
 }
 
 // follow brings the keys of an unlocked user in line with a record that was changed: passwords that were recognised may
-// be revoked, the current content key may be another, and after a change of identity the old one opens nothing that
-// matters. The caller holds slow.
-func (r *Ring) follow(m *member, old *records.User) error {
+// be revoked, the current content key may be another, and the identity may have been replaced; then the keyring entry,
+// which survives that, opens the new one. The caller holds slow.
+func (r *Ring) follow(m *member) error {
 	m.mu.Lock()
 	m.checks = nil
 	identity, rec := m.identity, m.loaded.User
@@ -146,11 +148,34 @@ func (r *Ring) follow(m *member, old *records.User) error {
 	if identity == nil {
 		return nil
 	}
-	if old.Public != rec.Public {
-		r.lockMember(m, "the identity was changed")
+	if bytes.Equal(identity.Public().Bytes(), rec.Public[:]) {
+		return r.setCurrent(m, identity, rec)
+	}
+	fresh, err := r.reopen(m, rec)
+	if err != nil {
+		r.lockMember(m, "the identity was replaced and the keyring entry does not open the new one")
 		return nil
 	}
-	return r.setCurrent(m, identity, rec)
+	if err := r.setCurrent(m, fresh, rec); err != nil {
+		fresh.Wipe()
+		return err
+	}
+	m.mu.Lock()
+	m.identity = fresh
+	m.mu.Unlock()
+	identity.Wipe()
+	return nil
+}
+
+// reopen opens the identity of the record with the keyring entry. The caller wipes it.
+func (r *Ring) reopen(m *member, rec *records.User) (*slot.Identity, error) {
+	e, err := r.entryOf(m)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Hash.Wipe()
+	identity, _, err := openEntry(rec, r.o.Site, e)
+	return identity, err
 }
 
 // setCurrent makes the record's current content key the one that new content is sealed under. The caller holds slow.
@@ -174,7 +199,7 @@ func (r *Ring) setCurrent(m *member, identity *slot.Identity, rec *records.User)
 }
 
 // adopt unlocks the member with an identity that was just opened, which it takes over. The caller holds slow.
-func (r *Ring) adopt(m *member, identity *slot.Identity, by string, entry digest) error {
+func (r *Ring) adopt(ctx context.Context, m *member, identity *slot.Identity, by string, entry digest) error {
 	if r.isClosed() {
 		identity.Wipe()
 		return ErrClosed
@@ -195,6 +220,8 @@ func (r *Ring) adopt(m *member, identity *slot.Identity, by string, entry digest
 		return nil
 	}
 	r.log.Info("user unlocked", "user", string(m.user), "by", by)
+	r.event(ctx, audit.Event{User: m.user, What: audit.Unlock, Cause: by})
+	r.settle(m)
 	return nil
 }
 
@@ -203,6 +230,7 @@ func (r *Ring) lockMember(m *member, why string) {
 	ended := m.endEpochs()
 	if m.drop() {
 		r.log.Info("user locked", "user", string(m.user), "because", why)
+		r.event(context.Background(), audit.Event{User: m.user, What: audit.Lock, Cause: why})
 	} else if !ended {
 		return
 	}

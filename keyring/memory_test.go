@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -16,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
-	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 )
 
 const memoryChild = "KEYRING_TEST_MEMORY"
@@ -94,17 +91,11 @@ func seedOf(t *testing.T, f *fixture, r *Ring) []byte {
 	e, err := findEntry(t.Context(), r.derive, rec, f.Site, []byte("pw"))
 	must(t, err)
 	defer e.Hash.Wipe()
-	sl := &rec.Slots[0]
-	kek, err := slot.PasswordKEK(e.Hash, sl.ID)
+	identity, _, err := openEntry(rec, f.Site, e)
 	must(t, err)
-	defer kek.Wipe()
-	block, err := aes.NewCipher(keyBytes(t, kek))
-	must(t, err)
-	gcm, err := cipher.NewGCM(block)
-	must(t, err)
-	ad := "mailcryptfs slot v1\x00password\x00" + string(alice) + "\x00" + string(sl.ID[:])
-	seed, err := gcm.Open(nil, sl.Wrapped[:12], sl.Wrapped[12:], []byte(ad))
-	must(t, err)
+	defer identity.Wipe()
+	var seed []byte
+	must(t, identity.Use(func(b []byte) error { seed = bytes.Clone(b); return nil }))
 	return seed
 }
 

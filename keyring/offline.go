@@ -14,13 +14,12 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 )
 
-// Offline opens keys of a store with no daemon, for verbs that only read: it writes nothing, neither to the store nor to
-// the keyring directory, and makes no delivery keys. Safe for concurrent use.
+// Offline opens keys of a store with no daemon, and changes key records where a method says so; it takes the same locks as
+// a daemon, which learns of changes by Reload. It writes nothing to the keyring directory and makes no delivery keys. Safe
+// for concurrent use.
 type Offline struct {
-	site    *site.Keys
+	*editor
 	entries *tmpfs.Dir // nil without a keyring directory
-	records *records.Dir
-	derive  chan struct{} // one token: an offline verb has no hurry
 
 	mu      sync.Mutex
 	closed  bool
@@ -37,16 +36,25 @@ type openedUser struct {
 // OpenOffline opens the key records of a store, and the keyring directory unless dir is empty. It checks both as Open
 // does. The site's keys stay the caller's and must live longer.
 func OpenOffline(store, dir string, s *site.Keys) (*Offline, error) {
-	o := &Offline{site: s, derive: make(chan struct{}, 1), members: make(map[account.User]*openedUser)}
-	var err error
-	if o.records, err = records.Open(store, s.RecordMAC); err != nil {
+	return OpenOfflineOptions(Options{Store: store, Dir: dir, Site: s})
+}
+
+// OpenOfflineOptions is OpenOffline for verbs that change records: of the options it uses Store, Dir (may be empty), Site,
+// Params, MaxDerivations, Recipients, Audit, Log and Now.
+func OpenOfflineOptions(options Options) (*Offline, error) {
+	if err := options.complete(); err != nil {
 		return nil, err
 	}
-	if dir == "" {
+	d, err := records.Open(options.Store, options.Site.RecordMAC)
+	if err != nil {
+		return nil, err
+	}
+	o := &Offline{editor: newEditor(&options, d), members: make(map[account.User]*openedUser)}
+	if options.Dir == "" {
 		return o, nil
 	}
-	if o.entries, err = tmpfs.Open(dir); err != nil {
-		o.records.Close()
+	if o.entries, err = tmpfs.Open(options.Dir); err != nil {
+		d.Close()
 		return nil, err
 	}
 	return o, nil
@@ -117,11 +125,16 @@ func (o *Offline) unlock(u account.User, e slot.Entry) error {
 	if err != nil {
 		return err
 	}
+	m.adopt(identity)
+	return nil
+}
+
+// adopt takes over an identity.
+func (m *openedUser) adopt(identity *slot.Identity) {
 	if m.identity != nil {
 		m.identity.Wipe()
 	}
 	m.identity = identity
-	return nil
 }
 
 // OpeningKey is Ring.OpeningKey for users who were unlocked here.

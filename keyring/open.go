@@ -25,7 +25,7 @@ func openEntry(rec *records.User, s *site.Keys, e slot.Entry) (*slot.Identity, *
 	}
 	for i := range rec.Slots {
 		sl := &rec.Slots[i]
-		if !sl.Known() || sl.Kind != slot.KindPassword || sl.Params != e.Params {
+		if sl.Kind != slot.KindPassword || sl.Params != e.Params {
 			continue
 		}
 		identity, err := unwrap(rec, sl, e.Hash)
@@ -37,13 +37,12 @@ func openEntry(rec *records.User, s *site.Keys, e slot.Entry) (*slot.Identity, *
 }
 
 func unwrap(rec *records.User, sl *records.Slot, hash *secret.Key) (*slot.Identity, error) {
-	kek, err := slot.PasswordKEK(hash, sl.ID)
+	seed, err := slot.PasswordSeed(hash, sl.ID)
 	if err != nil {
 		return nil, err
 	}
-	defer kek.Wipe()
-	at := slot.Place{User: rec.User, Kind: sl.Kind, Slot: sl.ID}
-	return slot.Unwrap(sl.Wrapped, kek, at, rec.Public[:])
+	defer seed.Wipe()
+	return slot.Unwrap(sl.Wrapped, seed, sl.Public, place(rec, sl), rec.Public[:])
 }
 
 // findEntry derives the keyring entry by which the password opens a slot: one Argon2id run for each set of parameters
@@ -53,7 +52,7 @@ func findEntry(ctx context.Context, tokens chan struct{}, rec *records.User, s *
 	var tried []slot.Params
 	for i := range rec.Slots {
 		sl := &rec.Slots[i]
-		if !sl.Known() || sl.Kind != slot.KindPassword || slices.Contains(tried, sl.Params) {
+		if sl.Kind != slot.KindPassword || slices.Contains(tried, sl.Params) {
 			continue
 		}
 		tried = append(tried, sl.Params)

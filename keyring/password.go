@@ -1,14 +1,12 @@
 package keyring
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
 	"github.com/mailcryptfs/mailcryptfs/keyring/internal/tmpfs"
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
@@ -38,7 +36,7 @@ func (r *Ring) ChangePassword(ctx context.Context, u account.User, old, new []by
 	if len(old) == 0 || len(new) == 0 {
 		return ErrPassword
 	}
-	return r.rewrap(ctx, u, new, by, func(m *member) (slot.Entry, error) {
+	return r.rewrap(ctx, u, new, by, audit.PasswordChange, func(m *member) (slot.Entry, error) {
 		return findEntry(ctx, r.derive, m.record(), r.o.Site, old)
 	})
 }
@@ -51,7 +49,7 @@ func (r *Ring) ResetPassword(ctx context.Context, u account.User, new []byte, by
 	if len(new) == 0 {
 		return ErrPassword
 	}
-	return r.rewrap(ctx, u, new, by, func(m *member) (slot.Entry, error) {
+	return r.rewrap(ctx, u, new, by, audit.PasswordReset, func(m *member) (slot.Entry, error) {
 		e, err := r.entryOf(m)
 		if errors.Is(err, secret.ErrLocked) {
 			m.note(WasReset)
@@ -75,7 +73,7 @@ func (r *Ring) entryOf(m *member) (slot.Entry, error) {
 }
 
 // rewrap wraps the identity that the entry of find opens under a new password, in the same slot.
-func (r *Ring) rewrap(ctx context.Context, u account.User, new []byte, by string, find func(*member) (slot.Entry, error)) error {
+func (r *Ring) rewrap(ctx context.Context, u account.User, new []byte, by, what string, find func(*member) (slot.Entry, error)) error {
 	m, err := r.member(u)
 	if err != nil {
 		return err
@@ -110,6 +108,7 @@ func (r *Ring) rewrap(ctx context.Context, u account.User, new []byte, by string
 		return err
 	}
 	r.log.Info("password changed", "user", string(u), "by", by)
+	r.event(ctx, audit.Event{User: u, What: what, By: by})
 	m.slow.Lock()
 	defer m.slow.Unlock()
 	if err := r.refresh(m); err != nil {
@@ -119,7 +118,7 @@ func (r *Ring) rewrap(ctx context.Context, u account.User, new []byte, by string
 		m.note("")
 		return nil
 	}
-	if err := r.dropEntry(m, after); err != nil {
+	if err := r.dropEntry(ctx, m, after); err != nil {
 		return fmt.Errorf("the password was changed, but the keyring entry was not: %w", err)
 	}
 	m.remember(check)
@@ -128,12 +127,7 @@ func (r *Ring) rewrap(ctx context.Context, u account.User, new []byte, by string
 
 // replaceSlot changes the record: the slot that before opens will be opened by after.
 func (r *Ring) replaceSlot(u account.User, before, after slot.Entry, by string) error {
-	home, err := r.records.Lock(u, false)
-	if err != nil {
-		return notEnrolled(err)
-	}
-	defer home.Release()
-	return home.Update(func(rec *records.User) error {
+	return r.update(u, func(rec *records.User) error {
 		// By the record of this moment: the slot may be gone, or another identity's.
 		identity, sl, err := openEntry(rec, r.o.Site, before)
 		if errors.Is(err, ErrStale) {
@@ -143,24 +137,11 @@ func (r *Ring) replaceSlot(u account.User, before, after slot.Entry, by string) 
 			return err
 		}
 		defer identity.Wipe()
-		if salt, err := r.o.Site.ArgonSalt(rec.Salt[:]); err != nil || !bytes.Equal(salt, after.Salt[:]) {
-			return errors.Join(errors.New("the record was replaced meanwhile"), err)
-		}
-		fresh := records.Slot{
-			ID: slot.RandomID(), Kind: slot.KindPassword, Label: sl.Label,
-			Created: r.o.Now().UTC().Truncate(time.Second), CreatedBy: by, Params: after.Params,
-		}
-		kek, err := slot.PasswordKEK(after.Hash, fresh.ID)
-		if err != nil {
+		if err := r.checkSalt(rec, after); err != nil {
 			return err
 		}
-		defer kek.Wipe()
-		fresh.Wrapped, err = slot.Wrap(identity, kek, slot.Place{User: rec.User, Kind: fresh.Kind, Slot: fresh.ID})
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(rec.Slots, func(s records.Slot) bool { return s.ID == sl.ID })
-		rec.Slots[i] = fresh
-		return nil
+		// sl points into the slots of rec.
+		*sl, err = r.passwordSlot(rec, identity, after, sl.Label, by)
+		return err
 	})
 }

@@ -66,7 +66,7 @@ func (r *Ring) unlock(ctx context.Context, m *member, password []byte, check dig
 	if err := r.refresh(m); err != nil {
 		return err
 	}
-	if err := r.dropEntry(m, e); err != nil {
+	if err := r.dropEntry(ctx, m, e); err != nil {
 		return err
 	}
 	m.remember(check)
@@ -74,7 +74,7 @@ func (r *Ring) unlock(ctx context.Context, m *member, password []byte, check dig
 }
 
 // dropEntry writes the entry and loads it. The caller holds slow.
-func (r *Ring) dropEntry(m *member, e slot.Entry) error {
+func (r *Ring) dropEntry(ctx context.Context, m *member, e slot.Entry) error {
 	content, err := e.Encode()
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (r *Ring) dropEntry(m *member, e slot.Entry) error {
 		identity.Wipe()
 		return err
 	}
-	return r.adopt(m, identity, slotName(sl), entry)
+	return r.adopt(ctx, m, identity, slotName(sl), entry)
 }
 
 // Lock removes the user's entry and wipes his keys, those of a delivery epoch included: what arrives next gets a new one.

@@ -177,7 +177,7 @@ func (r *Ring) load(m *member, content []byte, entry digest) error {
 	if err != nil {
 		return err
 	}
-	return r.adopt(m, identity, "keyring entry of "+slotName(sl), entry)
+	return r.adopt(context.Background(), m, identity, "keyring entry of "+slotName(sl), entry)
 }
 
 // refuse notes that an entry belongs to nobody who could be unlocked, and logs that once.

@@ -131,7 +131,7 @@ func (f *fixture) enroll(u account.User) {
 		User: u, Created: now,
 		Slots: []records.Slot{{
 			ID: slot.RandomID(), Kind: slot.KindPassword, Label: "login password", Created: now, CreatedBy: "root",
-			Wrapped: make([]byte, slot.WrappedSize), Params: slot.Params{MemoryKiB: 8192, Time: 1, Threads: 1},
+			Public: make([]byte, slot.PublicSize), Wrapped: make([]byte, slot.WrappedSize), Params: slot.Params{MemoryKiB: 8192, Time: 1, Threads: 1},
 		}},
 		ContentKeys: []records.ContentKey{{ID: f.now[u].ID, Created: now, State: records.Current, Sealed: sealed}},
 	}

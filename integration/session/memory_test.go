@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"fmt"
 	"os"
 	"os/exec"
@@ -121,13 +119,17 @@ func secretsOf(t *testing.T, s *harness.Site, user string, password []byte) []ne
 	sl := rec.Slots[0]
 	hash, err := slot.Hash(password, slot.Salt(salt), sl.Params)
 	must(t, err)
-	kek, err := slot.PasswordKEK(hash, sl.ID)
+	seed, err := slot.PasswordSeed(hash, sl.ID)
 	must(t, err)
 	at := slot.Place{User: u, Kind: sl.Kind, Slot: sl.ID}
-	identity, err := slot.Unwrap(sl.Wrapped, kek, at, rec.Public[:])
+	identity, err := slot.Unwrap(sl.Wrapped, seed, sl.Public, at, rec.Public[:])
 	must(t, err)
 	defer identity.Wipe()
-	all := []needle{{"password", password}, {"identity key", unwrap(t, sl.Wrapped, kek, at)}}
+	all := []needle{{"password", password}}
+	must(t, identity.Use(func(b []byte) error {
+		all = append(all, needle{"identity key", bytes.Clone(b)})
+		return nil
+	}))
 	copyOf := func(what string, k *secret.Key) {
 		must(t, k.Use(func(b []byte) error {
 			all = append(all, needle{what, bytes.Clone(b)})
@@ -135,28 +137,13 @@ func secretsOf(t *testing.T, s *harness.Site, user string, password []byte) []ne
 		}))
 	}
 	copyOf("hash of the password", hash)
-	copyOf("slot key", kek)
+	copyOf("slot key", seed)
 	for _, ck := range rec.ContentKeys {
 		k, err := identity.Open(u, ck.ID, ck.Sealed)
 		must(t, err)
 		copyOf("content key", k)
 	}
 	return all
-}
-
-// unwrap opens a slot by the words of FORMAT.md K6.
-func unwrap(t *testing.T, wrapped []byte, kek *secret.Key, at slot.Place) (private []byte) {
-	t.Helper()
-	must(t, kek.Use(func(b []byte) error {
-		block, err := aes.NewCipher(b)
-		must(t, err)
-		gcm, err := cipher.NewGCM(block)
-		must(t, err)
-		ad := append([]byte("mailcryptfs slot v1\x00"+string(at.Kind)+"\x00"+string(at.User)+"\x00"), at.Slot[:]...)
-		private, err = gcm.Open(nil, wrapped[:12], wrapped[12:], ad)
-		return err
-	}))
-	return private
 }
 
 // inMemory searches all memory of a process and tells how often each needle is there.

@@ -26,15 +26,20 @@ var (
 	ErrExists = errors.New("key record exists already")
 )
 
+// MaxSlots is how many slots a user may have (FORMAT.md K10).
+const MaxSlots = 64
+
 // Limits of FORMAT.md K10 and K11.
 const (
 	maxUserSize     = 1 << 20 // bytes
 	maxDeliverySize = 8 << 10 // bytes
 	maxStoreSize    = 8 << 10 // bytes
-	maxSlots        = 64
 	maxContentKeys  = 1024
-	maxLabel        = 128 // bytes
-	maxKind         = 64  // bytes
+	maxIdentities   = 16
+	maxLabel        = 128     // bytes
+	maxKind         = 64      // bytes
+	maxRecipient    = 4096    // bytes
+	maxSealedFile   = 8 << 10 // bytes of a slot that is an age file
 )
 
 // UserSaltSize is the length of the salt in a user's record, in bytes.
@@ -53,8 +58,25 @@ type User struct {
 	Created     time.Time
 	Salt        [UserSaltSize]byte
 	Public      [slot.PublicSize]byte
+	Rotation    *Rotation // nil: none is under way
 	Slots       []Slot
 	ContentKeys []ContentKey
+	Identities  []PreviousIdentity // that were replaced since the rotation began
+}
+
+// Rotation says that old keys wait to be destroyed (FORMAT.md K17).
+type Rotation struct {
+	Started  time.Time // to the second; delivery keys that are not younger are old too
+	By       string    // who asked for it, at most 128 bytes
+	Identity bool      // the identity is to be replaced, or was
+	Pending  bool      // it will be at the next unlock
+}
+
+// PreviousIdentity is an identity that was replaced, sealed to the one of the record (FORMAT.md K16).
+type PreviousIdentity struct {
+	Public   [slot.PublicSize]byte
+	Replaced time.Time
+	Sealed   []byte
 }
 
 // Slot is one way to open a user's identity.
@@ -64,6 +86,8 @@ type Slot struct {
 	Label     string // what people call it, at most 128 bytes
 	Created   time.Time
 	CreatedBy string // who made it, at most 128 bytes
+	Public    []byte // of the slot; nil for kind recovery
+	Recipient string // an age recipient, for kind recovery only
 	Wrapped   []byte // the identity, wrapped (K6)
 	Params    slot.Params
 

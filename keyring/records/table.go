@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -107,6 +108,19 @@ func (t *table) base64(key string, size int) []byte {
 	return b
 }
 
+// base64UpTo takes 1 to limit bytes in base64 with padding.
+func (t *table) base64UpTo(key string, limit int) []byte {
+	s, ok := t.rest[key].(string)
+	n := base64.StdEncoding.DecodedLen(len(s))
+	if ok {
+		n -= min(len(s), strings.Count(s[max(0, len(s)-2):], "="))
+		if n < 1 || n > limit {
+			t.fail("%q has %d bytes, allowed are 1 to %d", key, n, limit)
+		}
+	}
+	return t.base64(key, n)
+}
+
 // hex takes exactly len(into) bytes in lower-case hex.
 func (t *table) hex(key string, into []byte) {
 	s := take[string](t, key)
@@ -155,4 +169,22 @@ func (t *table) tables(key string, limit int, f func(*table)) {
 		f(sub)
 		t.err = sub.done()
 	}
+}
+
+// has tells whether there is such a key.
+func (t *table) has(key string) bool {
+	_, ok := t.rest[key]
+	return ok
+}
+
+func (t *table) boolean(key string) bool { return take[bool](t, key) }
+
+// sub takes one table.
+func (t *table) sub(key string, f func(*table)) {
+	sub := &table{name: key + ": ", rest: take[map[string]any](t, key)}
+	if t.err != nil {
+		return
+	}
+	f(sub)
+	t.err = sub.done()
 }

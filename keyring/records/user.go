@@ -28,8 +28,16 @@ func ParseUser(b []byte, mac *secret.Key) (*User, error) {
 	}
 	t.hex("salt", u.Salt[:])
 	copy(u.Public[:], t.base64("public", slot.PublicSize))
-	t.tables("slot", maxSlots, func(t *table) { u.Slots = append(u.Slots, parseSlot(t)) })
+	if t.has("rotation") {
+		t.sub("rotation", func(t *table) { u.Rotation = parseRotation(t) })
+	}
+	if t.has("slot") {
+		t.tables("slot", MaxSlots, func(t *table) { u.Slots = append(u.Slots, parseSlot(t)) })
+	}
 	t.tables("content_key", maxContentKeys, func(t *table) { u.ContentKeys = append(u.ContentKeys, parseContentKey(t)) })
+	if t.has("identity") {
+		t.tables("identity", maxIdentities, func(t *table) { u.Identities = append(u.Identities, parseIdentity(t)) })
+	}
 	if err := t.done(); err != nil {
 		return nil, err
 	}
@@ -44,19 +52,47 @@ func parseSlot(t *table) Slot {
 	s.Label = t.text("label", maxLabel)
 	s.Created = t.time("created")
 	s.CreatedBy = t.text("created_by", maxLabel)
-	if s.Kind != slot.KindPassword {
+	if !s.Kind.Known() {
 		// A later program may have put anything else here: kept as it is, never used.
 		clear(t.rest)
 		s.unknown = all
 		return s
 	}
+	if s.Kind == slot.KindRecovery {
+		s.Recipient = t.text("recipient", maxRecipient)
+		s.Wrapped = t.base64UpTo("wrapped", maxSealedFile)
+		return s
+	}
+	s.Public = t.base64("public", slot.PublicSize)
 	s.Wrapped = t.base64("wrapped", slot.WrappedSize)
+	if s.Kind != slot.KindPassword {
+		return s
+	}
 	s.Params = slot.Params{
 		MemoryKiB: uint32(t.integer("memory_kib", slot.MinMemoryKiB, slot.MaxMemoryKiB)),
 		Time:      uint32(t.integer("time", slot.MinTime, slot.MaxTime)),
 		Threads:   uint8(t.integer("threads", slot.MinThreads, slot.MaxThreads)),
 	}
 	return s
+}
+
+func parseRotation(t *table) *Rotation {
+	r := &Rotation{Started: t.time("started"), By: t.text("by", maxLabel), Identity: t.boolean("identity"), Pending: t.boolean("pending")}
+	if r.Started.Nanosecond() != 0 {
+		t.fail("%q has fractions of a second", "started")
+	}
+	if r.Pending && !r.Identity {
+		t.fail("an identity is pending that is not asked for")
+	}
+	return r
+}
+
+func parseIdentity(t *table) PreviousIdentity {
+	var p PreviousIdentity
+	copy(p.Public[:], t.base64("public", slot.PublicSize))
+	p.Replaced = t.time("replaced")
+	p.Sealed = t.base64("sealed", slot.SealedSize)
+	return p
 }
 
 func parseContentKey(t *table) ContentKey {
@@ -106,6 +142,10 @@ func (u *User) Encode(mac *secret.Key) ([]byte, error) {
 	putTime(b, "created", u.Created)
 	putHex(b, "salt", u.Salt[:])
 	putBase64(b, "public", u.Public[:])
+	if u.Rotation != nil {
+		b.WriteByte('\n')
+		u.Rotation.put(b)
+	}
 	for i := range u.Slots {
 		b.WriteByte('\n')
 		if err := u.Slots[i].put(b); err != nil {
@@ -115,6 +155,10 @@ func (u *User) Encode(mac *secret.Key) ([]byte, error) {
 	for i := range u.ContentKeys {
 		b.WriteByte('\n')
 		u.ContentKeys[i].put(b)
+	}
+	for i := range u.Identities {
+		b.WriteByte('\n')
+		u.Identities[i].put(b)
 	}
 	sealed, err := seal(b.Bytes(), formatUser, maxUserSize, mac)
 	if err != nil {
@@ -136,7 +180,7 @@ func (s *Slot) put(b *bytes.Buffer) error {
 		}
 		return nil
 	}
-	if !utf8.ValidString(s.Label) || !utf8.ValidString(s.CreatedBy) {
+	if !utf8.ValidString(s.Label) || !utf8.ValidString(s.CreatedBy) || !utf8.ValidString(s.Recipient) {
 		return errors.New("labels of slots are UTF-8")
 	}
 	b.WriteString("[[slot]]\n")
@@ -145,7 +189,16 @@ func (s *Slot) put(b *bytes.Buffer) error {
 	putText(b, "label", s.Label)
 	putTime(b, "created", s.Created)
 	putText(b, "created_by", s.CreatedBy)
+	switch s.Kind {
+	case slot.KindRecovery:
+		putText(b, "recipient", s.Recipient)
+	default:
+		putBase64(b, "public", s.Public)
+	}
 	putBase64(b, "wrapped", s.Wrapped)
+	if s.Kind != slot.KindPassword {
+		return nil
+	}
 	putInt(b, "memory_kib", int64(s.Params.MemoryKiB))
 	putInt(b, "time", int64(s.Params.Time))
 	putInt(b, "threads", int64(s.Params.Threads))
@@ -158,4 +211,19 @@ func (k *ContentKey) put(b *bytes.Buffer) {
 	putTime(b, "created", k.Created)
 	putText(b, "state", string(k.State))
 	putBase64(b, "sealed", k.Sealed)
+}
+
+func (r *Rotation) put(b *bytes.Buffer) {
+	b.WriteString("[rotation]\n")
+	putTime(b, "started", r.Started)
+	putText(b, "by", r.By)
+	putBool(b, "identity", r.Identity)
+	putBool(b, "pending", r.Pending)
+}
+
+func (p *PreviousIdentity) put(b *bytes.Buffer) {
+	b.WriteString("[[identity]]\n")
+	putBase64(b, "public", p.Public[:])
+	putTime(b, "replaced", p.Replaced)
+	putBase64(b, "sealed", p.Sealed)
 }

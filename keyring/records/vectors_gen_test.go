@@ -2,8 +2,6 @@ package records
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
@@ -17,6 +15,8 @@ import (
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/code"
+	"github.com/mailcryptfs/mailcryptfs/keyring/recovery"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/site"
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
@@ -93,7 +93,7 @@ type sample struct {
 	rec      *User
 	identity *slot.Identity
 	keys     map[secret.ID][]byte
-	kek      *secret.Key
+	seed     *secret.Key
 }
 
 func newSample(tb testing.TB, keys *site.Keys, u account.User, labelled string) *sample {
@@ -111,10 +111,13 @@ func newSample(tb testing.TB, keys *site.Keys, u account.User, labelled string) 
 	must(tb, err)
 	defer hash.Wipe()
 	sl := Slot{ID: slot.RandomID(), Kind: slot.KindPassword, Label: labelled, Created: begin, CreatedBy: "root", Params: cheap}
-	s.kek, err = slot.PasswordKEK(hash, sl.ID)
+	s.seed, err = slot.PasswordSeed(hash, sl.ID)
 	must(tb, err)
-	tb.Cleanup(s.kek.Wipe)
-	sl.Wrapped, err = slot.Wrap(s.identity, s.kek, slot.Place{User: u, Kind: sl.Kind, Slot: sl.ID})
+	tb.Cleanup(s.seed.Wipe)
+	to, err := slot.PublicOf(s.seed)
+	must(tb, err)
+	sl.Public = to.Bytes()
+	sl.Wrapped, err = slot.Wrap(s.identity, to, slot.Place{User: u, Kind: sl.Kind, Slot: sl.ID})
 	must(tb, err)
 	s.rec.Slots = []Slot{sl}
 	s.addKey(tb, Current)
@@ -143,16 +146,8 @@ func (s *sample) newKey(tb testing.TB) (secret.ID, []byte) {
 // secrets are header lines by which a reader can check its own cryptography.
 func (s *sample) secrets(tb testing.TB, ids ...secret.ID) []string {
 	tb.Helper()
-	sl := s.rec.Slots[0]
-	var kek []byte
-	must(tb, s.kek.Use(func(b []byte) error { kek = bytes.Clone(b); return nil }))
-	block, err := aes.NewCipher(kek)
-	must(tb, err)
-	gcm, err := cipher.NewGCM(block)
-	must(tb, err)
-	ad := "mailcryptfs slot v1\x00password\x00" + string(s.rec.User) + "\x00" + string(sl.ID[:])
-	seed, err := gcm.Open(nil, sl.Wrapped[:12], sl.Wrapped[12:], []byte(ad))
-	must(tb, err)
+	var seed []byte
+	must(tb, s.identity.Use(func(b []byte) error { seed = bytes.Clone(b); return nil }))
 	lines := []string{"password: " + password, fmt.Sprintf("identity: %x", seed)}
 	for _, id := range ids {
 		lines = append(lines, fmt.Sprintf("content-key: %s %x", id, s.keys[id]))
@@ -241,6 +236,11 @@ func (m *maker) goodUsers(keys *site.Keys) vector {
 	s.rec.Serial = 2
 	m.user("user-rotated", "an old and a current content key", s, s.secrets(m.tb, s.rec.ContentKeys[0].ID, s.rec.ContentKeys[1].ID)...)
 
+	m.rotating(keys)
+
+	s.rec.Slots, s.rec.Serial = nil, 3
+	m.user("user-no-slots", "every slot was revoked", s)
+
 	unknown := "\n[[slot]]\nid = \"aaaaaaaaaaaaaaaa\"\nkind = \"retina\"\nlabel = \"eye\"\ncreated = 2026-01-02T03:04:05Z\ncreated_by = \"root\"\n" +
 		"wrapped = 7\nmore = [1, \"two\", {three = 3.5}]\nlocal = 2026-01-02\n[slot.inner]\nx = true\n"
 	m.add(vector{name: "user-unknown-slot", comment: "a slot of a kind of the future is kept", kind: "user", dir: alice, expect: "ok",
@@ -250,6 +250,69 @@ func (m *maker) goodUsers(keys *site.Keys) vector {
 	m.user("user-odd-name", "a user name with control characters, quotes and slashes", newSample(m.tb, keys, "a\t\"b\\c\x7f/ü", "\u0001\"\\\x7f"))
 	m.user("user-long-name", "a user name whose directory is a hash", newSample(m.tb, keys, account.User(strings.Repeat("ü", 300)), ""))
 	return good
+}
+
+// codeText and recoveryKey open slots of the vector user-rotating.
+const (
+	codeText    = "M2GTD-58X4Q-MPKA0-FA59S-NANT3-SBDE7-NYRB1-3CNKN"
+	recoveryKey = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
+)
+
+// rotating has a slot of every kind, a replaced identity, and a rotation.
+func (m *maker) rotating(keys *site.Keys) {
+	m.tb.Helper()
+	s := newSample(m.tb, keys, alice, "login password")
+	old, err := slot.NewIdentity()
+	must(m.tb, err)
+	m.tb.Cleanup(old.Wipe)
+	prev := PreviousIdentity{Replaced: begin.Add(time.Hour)}
+	copy(prev.Public[:], old.Public().Bytes())
+	prev.Sealed, err = s.identity.Public().SealPrevious(alice, old)
+	must(m.tb, err)
+	s.rec.Identities = []PreviousIdentity{prev}
+	s.rec.Rotation = &Rotation{Started: begin.Add(time.Hour), By: "root", Identity: true}
+
+	c, err := code.Parse([]byte(codeText))
+	must(m.tb, err)
+	m.tb.Cleanup(c.Wipe)
+	coded := Slot{ID: slot.ID{0xc0}, Kind: slot.KindCode, Label: "sheet of paper", Created: begin, CreatedBy: "root"}
+	at := slot.Place{User: alice, Kind: coded.Kind, Slot: coded.ID}
+	seed, err := c.Seed(at)
+	must(m.tb, err)
+	m.tb.Cleanup(seed.Wipe)
+	to, err := slot.PublicOf(seed)
+	must(m.tb, err)
+	coded.Public = to.Bytes()
+	coded.Wrapped, err = slot.Wrap(s.identity, to, at)
+	must(m.tb, err)
+
+	ids, err := recovery.ReadIdentities(strings.NewReader(recoveryKey))
+	must(m.tb, err)
+	recipient, _ := recovery.RecipientOf(ids[0])
+	recovering := Slot{ID: slot.ID{0xd0}, Kind: slot.KindRecovery, Label: "recovery key", Created: begin, CreatedBy: "root", Recipient: recipient.String()}
+	recovering.Wrapped, err = recovery.Wrap(s.identity, recipient, slot.Place{User: alice, Kind: recovering.Kind, Slot: recovering.ID})
+	must(m.tb, err)
+	s.rec.Slots = append(s.rec.Slots, coded, recovering)
+	v := m.user("user-rotating", "a slot of each kind, a replaced identity, a rotation", s, append([]string{"recovery-code: " + codeText, "recovery-key: " + recoveryKey},
+		s.secrets(m.tb, s.rec.ContentKeys[0].ID)...)...)
+	for _, c := range []struct{ name, comment, old, new string }{
+		{"rotation-pending", "an identity is pending that nobody asked for", "identity = true\npending = false", "identity = false\npending = true"},
+		{"rotation-fractions", "a rotation that began between two seconds", "started = 2026-01-02T04:04:05Z", "started = 2026-01-02T04:04:05.5Z"},
+		{"rotation-text", "a truth value as a text", "pending = false", `pending = "false"`},
+		{"rotation-unknown-key", "a key of the rotation that is not defined", "pending = false", "pending = false\nhost = \"x\""},
+		{"rotation-list", "the rotation is a list", "[rotation]", "[[rotation]]"},
+		{"recovery-public", "a recovery slot with a public half", "recipient =", "public = \"\"\nrecipient ="},
+		{"recovery-recipient-long", "a recipient of 4,097 bytes", recipient.String(), strings.Repeat("a", maxRecipient+1)},
+		{"recovery-wrapped-empty", "a recovery slot without content", "wrapped = \"" + base64.StdEncoding.EncodeToString(recovering.Wrapped), "wrapped = \""},
+		{"recovery-wrapped-long", "a recovery slot of 8,193 bytes", base64.StdEncoding.EncodeToString(recovering.Wrapped),
+			base64.StdEncoding.EncodeToString(make([]byte, maxSealedFile+1))},
+		{"code-params", "a recovery code with Argon2id parameters", "\n[[slot]]\nid = \"d000", "time = 1\n\n[[slot]]\nid = \"d000"},
+		{"identity-unknown-key", "a key of a replaced identity that is not defined", "replaced =", "host = 1\nreplaced ="},
+		{"identity-sealed-short", "a replaced identity of 1,167 bytes", base64.StdEncoding.EncodeToString(prev.Sealed),
+			base64.StdEncoding.EncodeToString(prev.Sealed[:1167])},
+	} {
+		m.add(vector{name: "user-" + c.name, comment: c.comment, kind: "user", dir: alice, expect: "corrupt", record: m.resealed(m.change(v, c.old, c.new))})
+	}
 }
 
 func (m *maker) goodOthers(keys *site.Keys) vector {
@@ -372,8 +435,8 @@ func (m *maker) userValues(good vector) {
 		{"kind-long", "a kind of 65 bytes", "kind", `"` + strings.Repeat("k", 65) + `"`},
 		{"label-long", "a label of 129 bytes", "label", `"` + strings.Repeat("l", 129) + `"`},
 		{"created-by-long", "a creator of 129 bytes", "created_by", `"` + strings.Repeat("l", 129) + `"`},
-		{"wrapped-short", "the wrapped identity has 59 bytes", "wrapped", b64(decode64(m.tb, quoted("wrapped"))[:59])},
-		{"wrapped-url", "base64url", "wrapped", `"` + strings.Repeat("-", 80) + `"`},
+		{"wrapped-short", "the wrapped identity has 1,167 bytes", "wrapped", b64(decode64(m.tb, quoted("wrapped"))[:1167])},
+		{"wrapped-url", "base64url", "wrapped", `"` + strings.Repeat("-", 1560) + `"`},
 		{"memory-low", "8191 KiB", "memory_kib", "8191"},
 		{"memory-high", "1048577 KiB", "memory_kib", "1048577"},
 		{"time-low", "no pass", "time", "0"},
@@ -423,7 +486,7 @@ func (m *maker) userLists(good vector) {
 	}
 	oldKey := strings.Replace(otherID(keyText, 0xffff), `"current"`, `"old"`, 1)
 	var manySlots strings.Builder
-	for i := range maxSlots + 1 {
+	for i := range MaxSlots + 1 {
 		manySlots.WriteString(otherID(slotText, i))
 	}
 	for _, c := range []struct{ name, comment, text string }{
@@ -437,7 +500,8 @@ func (m *maker) userLists(good vector) {
 		{"user-missing", "there is no user", strings.Replace(text, "user = \""+string(alice)+"\"\n", "", 1)},
 		{"user-twice", "there are user and user_hex", strings.Replace(text, "serial", "user_hex = \"ff\"\nserial", 1)},
 		{"user-hex-utf8", "user_hex is UTF-8", strings.Replace(text, "user = \""+string(alice)+"\"\n", fmt.Sprintf("user_hex = \"%x\"\n", string(alice)), 1)},
-		{"no-slots", "there is no slot", head + keyText},
+		{"slot-public-missing", "a password slot without a public half", cutLine(head+slotText, "public = ", 2) + keyText},
+		{"slots-empty", "a list of no slots", head + "slot = []\n" + keyText},
 		{"65-slots", "there are 65 slots", head + manySlots.String() + keyText},
 		{"no-content-keys", "there is no content key", head + slotText},
 		{"slot-id-twice", "two slots have one id", head + slotText + slotText + keyText},
@@ -506,8 +570,17 @@ func TestGenerated(t *testing.T) {
 	checkExample(t)
 }
 
-// kekOf is K5 and K6 for a vector's password, with the site's salt.
-func kekOf(tb testing.TB, keys *site.Keys, rec *User, sl *Slot) []byte {
+// cutLine removes the n-th line that begins with prefix.
+func cutLine(s, prefix string, n int) string {
+	at := 0
+	for range n {
+		at += strings.Index(s[at:], "\n"+prefix) + 1
+	}
+	return s[:at] + s[at+strings.Index(s[at:], "\n")+1:]
+}
+
+// seedOf is K5 and K6 for a vector's password, with the site's salt.
+func seedOf(tb testing.TB, keys *site.Keys, rec *User, sl *Slot) []byte {
 	tb.Helper()
 	salt, err := keys.ArgonSalt(rec.Salt[:])
 	must(tb, err)
@@ -516,7 +589,7 @@ func kekOf(tb testing.TB, keys *site.Keys, rec *User, sl *Slot) []byte {
 	defer hash.Wipe()
 	var h []byte
 	must(tb, hash.Use(func(b []byte) error { h = bytes.Clone(b); return nil }))
-	kek, err := hkdf.Expand(sha256.New, h, "mailcryptfs slot v1\x00"+string(sl.ID[:]), 32)
+	seed, err := hkdf.Expand(sha256.New, h, "mailcryptfs slot v1\x00"+string(sl.ID[:]), 32)
 	must(tb, err)
-	return kek
+	return seed
 }

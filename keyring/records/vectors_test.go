@@ -143,10 +143,10 @@ func readVector(t *testing.T, v loadedVector, keys *site.Keys) (encoder, error) 
 func checkSecrets(t *testing.T, v loadedVector, keys *site.Keys, rec *User) {
 	t.Helper()
 	sl := &rec.Slots[0]
-	kek, err := secret.NewKey(kekOf(t, keys, rec, sl))
+	seed, err := secret.NewKey(seedOf(t, keys, rec, sl))
 	must(t, err)
-	defer kek.Wipe()
-	identity, err := slot.Unwrap(sl.Wrapped, kek, slot.Place{User: rec.User, Kind: sl.Kind, Slot: sl.ID}, rec.Public[:])
+	defer seed.Wipe()
+	identity, err := slot.Unwrap(sl.Wrapped, seed, sl.Public, slot.Place{User: rec.User, Kind: sl.Kind, Slot: sl.ID}, rec.Public[:])
 	must(t, err)
 	defer identity.Wipe()
 	if len(v.header["content-key"]) != len(rec.ContentKeys) {

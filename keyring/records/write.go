@@ -30,6 +30,8 @@ func putTime(b *bytes.Buffer, key string, t time.Time) {
 
 func putInt(b *bytes.Buffer, key string, n int64) { fmt.Fprintf(b, "%s = %d\n", key, n) }
 
+func putBool(b *bytes.Buffer, key string, v bool) { fmt.Fprintf(b, "%s = %t\n", key, v) }
+
 func putUser(b *bytes.Buffer, u account.User) {
 	if utf8.ValidString(string(u)) {
 		putText(b, "user", string(u))

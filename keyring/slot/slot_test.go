@@ -2,8 +2,6 @@ package slot
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/hpke"
 	"crypto/sha256"
@@ -92,39 +90,50 @@ func TestHash(t *testing.T) {
 	}
 }
 
-// TestPasswordKEK and TestWrapFormat write K6 out once more, with other code.
-func TestPasswordKEK(t *testing.T) {
+// TestPasswordSeed and TestWrapFormat write K6 out once more, with other code.
+func TestPasswordSeed(t *testing.T) {
 	t.Parallel()
 	id := ID{1, 2, 3, 4, 5, 6, 7, 8}
 	h := newKey(t, 5)
-	kek, err := PasswordKEK(h, id)
+	seed, err := PasswordSeed(h, id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer kek.Wipe()
+	defer seed.Wipe()
 	m := hmac.New(sha256.New, keyBytes(t, h))
 	m.Write([]byte("mailcryptfs slot v1\x00\x01\x02\x03\x04\x05\x06\x07\x08\x01"))
-	if got := keyBytes(t, kek); !bytes.Equal(got, m.Sum(nil)) {
+	if got := keyBytes(t, seed); !bytes.Equal(got, m.Sum(nil)) {
 		t.Errorf("got %x", got)
 	}
 }
 
+func publicOf(tb testing.TB, seed *secret.Key) *Public {
+	tb.Helper()
+	p, err := PublicOf(seed)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return p
+}
+
 func TestWrapFormat(t *testing.T) {
 	t.Parallel()
-	kek, identity := newKey(t, 5), newIdentity(t)
+	seed, identity := newKey(t, 5), newIdentity(t)
 	at := Place{alice, KindPassword, ID{1, 2, 3, 4, 5, 6, 7, 8}}
-	w, err := Wrap(identity, kek, at)
-	if err != nil || len(w) != 60 {
+	w, err := Wrap(identity, publicOf(t, seed), at)
+	if err != nil || len(w) != 1168 {
 		t.Fatalf("%d bytes, %v", len(w), err)
 	}
-	block, _ := aes.NewCipher(keyBytes(t, kek))
-	gcm, _ := cipher.NewGCM(block)
-	ad := "mailcryptfs slot v1\x00password\x00alice@example.org\x00\x01\x02\x03\x04\x05\x06\x07\x08"
-	seed, err := gcm.Open(nil, w[:12], w[12:], []byte(ad))
+	slotKey, err := hpke.MLKEM768X25519().NewPrivateKey(keyBytes(t, seed))
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := hpke.MLKEM768X25519().NewPrivateKey(seed)
+	info := "mailcryptfs slot v1\x00password\x00alice@example.org\x00\x01\x02\x03\x04\x05\x06\x07\x08"
+	private, err := hpke.Open(slotKey, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(info), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := hpke.MLKEM768X25519().NewPrivateKey(private)
 	if err != nil || !bytes.Equal(key.PublicKey().Bytes(), identity.Public().Bytes()) {
 		t.Errorf("it is not the identity: %v", err)
 	}
@@ -132,14 +141,15 @@ func TestWrapFormat(t *testing.T) {
 
 func TestUnwrap(t *testing.T) {
 	t.Parallel()
-	kek, identity := newKey(t, 5), newIdentity(t)
+	seed, identity := newKey(t, 5), newIdentity(t)
+	to := publicOf(t, seed)
 	public := identity.Public().Bytes()
 	at := Place{alice, KindPassword, ID{1}}
-	w, err := Wrap(identity, kek, at)
+	w, err := Wrap(identity, to, at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Unwrap(w, kek, at, public)
+	got, err := Unwrap(w, seed, to.Bytes(), at, public)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,40 +157,96 @@ func TestUnwrap(t *testing.T) {
 	if !bytes.Equal(keyBytes(t, got.seed), keyBytes(t, identity.seed)) {
 		t.Error("another identity came out")
 	}
-	again, err := Wrap(identity, kek, at)
+	again, err := Wrap(identity, to, at)
 	if err != nil || bytes.Equal(again, w) {
-		t.Errorf("wrapped twice with the same nonce: %v", err)
+		t.Errorf("wrapped twice in the same way: %v", err)
 	}
 
-	tests := []struct {
+	type test struct {
 		name    string
 		wrapped []byte
-		kek     *secret.Key
+		seed    *secret.Key
 		at      Place
 		public  []byte
 		want    error
-	}{
-		{"other key", w, newKey(t, 6), at, public, ErrWrongSecret},
-		{"other user", w, kek, Place{"bob", KindPassword, ID{1}}, public, ErrWrongSecret},
-		{"other kind", w, kek, Place{alice, "recovery-code", ID{1}}, public, ErrWrongSecret},
-		{"other slot", w, kek, Place{alice, KindPassword, ID{2}}, public, ErrWrongSecret},
-		{"short", w[:59], kek, at, public, ErrWrongSecret},
-		{"empty", nil, kek, at, public, ErrWrongSecret},
-		{"long", append(bytes.Clone(w), 0), kek, at, public, ErrWrongSecret},
-		{"other identity", w, kek, at, newIdentity(t).Public().Bytes(), ErrForeign},
-		{"no public half", w, kek, at, nil, ErrForeign},
 	}
-	for i := range w {
+	tests := []test{
+		{"other seed", w, newKey(t, 6), at, public, ErrWrongSecret},
+		{"other user", w, seed, Place{"bob", KindPassword, ID{1}}, public, ErrWrongSecret},
+		{"other kind", w, seed, Place{alice, KindCode, ID{1}}, public, ErrWrongSecret},
+		{"other slot", w, seed, Place{alice, KindPassword, ID{2}}, public, ErrWrongSecret},
+		{"short", w[:1167], seed, at, public, ErrWrongSecret},
+		{"empty", nil, seed, at, public, ErrWrongSecret},
+		{"long", append(bytes.Clone(w), 0), seed, at, public, ErrWrongSecret},
+		{"other identity", w, seed, at, newIdentity(t).Public().Bytes(), ErrForeign},
+		{"no public half", w, seed, at, nil, ErrForeign},
+	}
+	for i := 0; i < len(w); i += 29 {
 		flipped := bytes.Clone(w)
 		flipped[i] ^= 1
-		tests = append(tests, tests[0])
-		last := &tests[len(tests)-1]
-		last.name, last.wrapped, last.kek = fmt.Sprintf("bit of byte %d", i), flipped, kek
+		tests = append(tests, test{fmt.Sprintf("bit of byte %d", i), flipped, seed, at, public, ErrWrongSecret})
 	}
 	for _, tt := range tests {
-		if _, err := Unwrap(tt.wrapped, tt.kek, tt.at, tt.public); !errors.Is(err, tt.want) {
+		if _, err := Unwrap(tt.wrapped, tt.seed, to.Bytes(), tt.at, tt.public); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
+	}
+	if _, err := Unwrap(w, seed, identity.Public().Bytes(), at, public); !errors.Is(err, ErrWrongSecret) {
+		t.Errorf("another slot's public half: %v", err)
+	}
+}
+
+func TestPrevious(t *testing.T) {
+	t.Parallel()
+	old, now := newIdentity(t), newIdentity(t)
+	sealed, err := now.Public().SealPrevious(alice, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := old.Public().Bytes()
+	got, err := now.OpenPrevious(alice, sealed, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(keyBytes(t, got.seed), keyBytes(t, old.seed)) {
+		t.Error("another identity came out")
+	}
+	got.Wipe()
+	for name, open := range map[string]func() (*Identity, error){
+		"other user":     func() (*Identity, error) { return now.OpenPrevious("bob", sealed, public) },
+		"other identity": func() (*Identity, error) { return old.OpenPrevious(alice, sealed, public) },
+		"other public":   func() (*Identity, error) { return now.OpenPrevious(alice, sealed, now.Public().Bytes()) },
+	} {
+		if _, err := open(); !errors.Is(err, ErrSealed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCloneAndFromSeed(t *testing.T) {
+	t.Parallel()
+	id := newIdentity(t)
+	again, err := id.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := keyBytes(t, id.seed)
+	id.Wipe()
+	if got := keyBytes(t, again.seed); !bytes.Equal(got, want) {
+		t.Error("the clone is another")
+	}
+	again.Wipe()
+	if _, err := again.Clone(); !errors.Is(err, secret.ErrWiped) {
+		t.Errorf("clone of a wiped one: %v", err)
+	}
+	seed := bytes.Clone(want)
+	same, err := FromSeed(seed, id.Public().Bytes())
+	if err != nil || !bytes.Equal(seed, make([]byte, secret.Size)) {
+		t.Fatalf("%v, seed %x", err, seed)
+	}
+	same.Wipe()
+	if _, err := FromSeed(bytes.Clone(want), newIdentity(t).Public().Bytes()); !errors.Is(err, ErrForeign) {
+		t.Errorf("of another public half: %v", err)
 	}
 }
 
@@ -222,7 +288,7 @@ func TestSealAndOpen(t *testing.T) {
 	if _, err := identity.Open(alice, ck.ID, sealed); !errors.Is(err, secret.ErrWiped) {
 		t.Errorf("after Wipe: %v", err)
 	}
-	if _, err := Wrap(identity, newKey(t, 1), Place{}); !errors.Is(err, secret.ErrWiped) {
+	if _, err := Wrap(identity, publicOf(t, newKey(t, 1)), Place{}); !errors.Is(err, secret.ErrWiped) {
 		t.Errorf("Wrap after Wipe: %v", err)
 	}
 	ck.Key.Wipe()
@@ -385,14 +451,15 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 func BenchmarkUnwrap(b *testing.B) {
-	identity, kek, at := newIdentity(b), newKey(b, 1), Place{User: alice}
-	w, err := Wrap(identity, kek, at)
+	identity, seed, at := newIdentity(b), newKey(b, 1), Place{User: alice}
+	to := publicOf(b, seed)
+	w, err := Wrap(identity, to, at)
 	if err != nil {
 		b.Fatal(err)
 	}
 	public := identity.Public().Bytes()
 	for b.Loop() {
-		got, err := Unwrap(w, kek, at, public)
+		got, err := Unwrap(w, seed, to.Bytes(), at, public)
 		if err != nil {
 			b.Fatal(err)
 		}
