@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
@@ -69,7 +70,14 @@ func (c *converter) convert(ctx context.Context, u account.User, g control.Goal,
 	if g == control.GoalDecrypt {
 		f = c.trees.Decrypt
 	}
-	inBackground(func() { r, err = f(ctx, u, dry, show) })
+	inBackground(func() {
+		defer func() {
+			if v := recover(); v != nil { // it costs this conversion only
+				err = fmt.Errorf("a mistake of mailcryptfs, please report it: %v\n%s", v, debug.Stack())
+			}
+		}()
+		r, err = f(ctx, u, dry, show)
+	})
 	return r, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
@@ -55,6 +56,18 @@ func (s *server) inTurn(ctx context.Context, r wire.Request) error {
 	}
 	defer func() { <-s.turns }()
 
+	return s.call(ctx, r)
+}
+
+// call hands the request to the Unlocker. A panic costs this request only.
+func (s *server) call(ctx context.Context, r wire.Request) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.options.Log.ErrorContext(ctx, "a PAM request failed by a mistake of mailcryptfs: please report it",
+				"panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
 	user, err := account.Parse(r.User)
 	if err != nil {
 		return err
@@ -68,6 +81,8 @@ func (s *server) inTurn(ctx context.Context, r wire.Request) error {
 		return s.unlocker.Login(ctx, user, r.Service, r.RemoteHost, r.Password)
 	}
 }
+
+var errPanic = errors.New("the request met a mistake of mailcryptfs")
 
 // answer sends an answer. Its failure is the client's loss: the client logs that none came.
 func (s *server) answer(conn *net.UnixConn, r wire.Request, status wire.Status) {

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/format"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/parallel"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/seal"
 )
 
@@ -46,10 +47,10 @@ func (f *File) readHalves(p []byte, off int64) (int, error) {
 	half := int(middle.PlainStart() - off)
 	var n [2]int
 	var err [2]error
-	var second sync.WaitGroup
-	second.Go(func() { n[1], err[1] = f.readRange(p[half:], off+int64(half)) })
-	n[0], err[0] = f.readRange(p[:half], off)
-	second.Wait()
+	parts := [2][]byte{p[:half], p[half:]}
+	parallel.Ranges(2, 1, 2, func(i, _ int) {
+		n[i], err[i] = f.readRange(parts[i], off+int64(i*half))
+	})
 	if err[0] != nil {
 		return n[0], err[0]
 	}

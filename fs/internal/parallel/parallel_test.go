@@ -1,11 +1,31 @@
 package parallel_test
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/parallel"
 )
+
+func TestPanic(t *testing.T) {
+	for _, at := range []int{0, 99} { // in the caller's goroutine, in another one
+		var others atomic.Int32
+		got := func() (v any) {
+			defer func() { v = recover() }()
+			parallel.Ranges(100, 10, 4, func(from, to int) {
+				if from <= at && at < to {
+					panic("found")
+				}
+				others.Add(1)
+			})
+			return nil
+		}()
+		if s, _ := got.(string); !strings.HasPrefix(s, "found") || others.Load() != 3 {
+			t.Errorf("a panic at %d came out as %v, after %d other calls", at, got, others.Load())
+		}
+	}
+}
 
 func TestRanges(t *testing.T) {
 	for _, c := range []struct{ n, least, ways, calls int }{

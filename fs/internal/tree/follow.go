@@ -2,6 +2,8 @@ package tree
 
 import (
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +22,7 @@ func (t *Tree) follow(src, dst *place) {
 	}
 	n := Name{dst.dir, dst.name}
 	go func() {
+		defer t.guard()
 		for wait := followFirst; wait < followLast; wait *= 2 {
 			time.Sleep(wait)
 			need, _, err := t.Needs(n.Dir, n.Name, Encrypt)
@@ -31,6 +34,13 @@ func (t *Tree) follow(src, dst *place) {
 			}
 		}
 	}()
+}
+
+// guard keeps a mistake in a goroutine of its own from ending the view.
+func (t *Tree) guard() {
+	if v := recover(); v != nil {
+		t.Log.Error("work in the background failed by a mistake of mailcryptfs: please report it", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	}
 }
 
 // followFirst and followLast bound the pauses between tries of follow.
