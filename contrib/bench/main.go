@@ -37,6 +37,9 @@ type options struct {
 	command  string
 	revision string
 	about    string
+	mail     bool
+	messages int
+	mailTime time.Duration
 }
 
 func main() {
@@ -62,6 +65,9 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.list, "list", false, "list patterns and targets and end")
 	f.IntVar(&o.fixtures.Entries, "entries", 50000, "entries of the large folder")
 	f.IntVar(&o.fixtures.Sequential, "large", 64<<20, "`bytes` of the large file, a multiple of 128 KiB")
+	f.BoolVar(&o.mail, "mail", false, "measure Dovecot on the targets, instead of patterns of files")
+	f.IntVar(&o.messages, "messages", 2000, "messages of one burst of deliveries (with -mail)")
+	f.DurationVar(&o.mailTime, "mail-time", time.Minute, "`time` of the IMAP clients in one round (with -mail)")
 	f.StringVar(&o.command, "command", "", "`text`: the command as the report should show it")
 	f.StringVar(&o.revision, "revision", "unknown", "`text`: what was built, for the report")
 	f.StringVar(&o.about, "about", "", "`text`: what the filesystem beneath is, for the report")
@@ -73,6 +79,7 @@ func parse(args []string) (options, error) {
 		f.Visit(func(f *flag.Flag) { set[f.Name] = true })
 		for name, value := range map[string]string{
 			"rounds": "2", "batch": "100ms", "workers": "1,16", "entries": "5000", "large": strconv.Itoa(16 << 20),
+			"messages": "400", "mail-time": "10s",
 		} {
 			if !set[name] {
 				if err := f.Set(name, value); err != nil {
@@ -110,6 +117,9 @@ func run(args []string) error {
 	}
 	o.env.Users = slices.Max(workers)
 	names := target.Usual()
+	if o.mail {
+		o.env.Users, names = mailUsers, target.Mail()
+	}
 	if o.targets != "" {
 		names = strings.Split(o.targets, ",")
 	}
@@ -127,7 +137,12 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	results, err := measureAll(o, targets, patterns, workers)
+	var results *report.Results
+	if o.mail {
+		results, err = measureMail(o, targets)
+	} else {
+		results, err = measureAll(o, targets, patterns, workers)
+	}
 	if err != nil {
 		return err
 	}
@@ -154,11 +169,7 @@ func measureAll(o options, targets []*target.Target, patterns []pattern.Pattern,
 	if err := b.prepare(); err != nil {
 		return nil, err
 	}
-	r := &report.Results{Begun: time.Now(), Command: []string{o.command}, Rounds: o.rounds, Baseline: target.Baseline}
-	r.Machine = machine(o.revision, o.about)
-	for _, t := range targets {
-		r.Targets = append(r.Targets, report.Target{Name: t.Name, Doc: target.Doc(t.Name), Version: t.Version})
-	}
+	r := newResults(o, targets)
 	for _, p := range patterns {
 		series, err := b.run(p)
 		if err != nil {
@@ -172,6 +183,15 @@ func measureAll(o options, targets []*target.Target, patterns []pattern.Pattern,
 	}
 	r.Finished, r.Machine.LoadEnded = time.Now(), load()
 	return r, nil
+}
+
+func newResults(o options, targets []*target.Target) *report.Results {
+	r := &report.Results{Begun: time.Now(), Command: []string{o.command}, Rounds: o.rounds, Baseline: target.Baseline}
+	r.Machine = machine(o.revision, o.about)
+	for _, t := range targets {
+		r.Targets = append(r.Targets, report.Target{Name: t.Name, Doc: target.Doc(t.Name), Version: t.Version})
+	}
+	return r
 }
 
 func list(o options) {

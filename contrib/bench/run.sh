@@ -5,6 +5,7 @@
 #     contrib/bench/run.sh                                 everything, about half an hour
 #     contrib/bench/run.sh -quick                          a look, some minutes
 #     contrib/bench/run.sh -targets ext4,mailcryptfs -patterns 'deliver*,read-*' -rounds 7
+#     contrib/bench/run.sh -mail                           Dovecot on them: deliveries, and IMAP clients
 #     contrib/bench/run.sh -list                           names of patterns and targets
 #
 # Environment:
@@ -33,7 +34,9 @@ wants() { # whether a target is among those asked for
 
 install_packages() {
 	local missing=() package
-	for package in e2fsprogs fuse3 gocryptfs; do
+	local wanted=(e2fsprogs fuse3 gocryptfs)
+	[[ " ${args[*]-} " =~ \ --?mail\  ]] && wanted+=(dovecot-core dovecot-imapd dovecot-lmtpd)
+	for package in "${wanted[@]}"; do
 		dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
 	done
 	((${#missing[@]} == 0)) && return
@@ -79,7 +82,8 @@ inside() { # in the namespaces
 	fi
 	losetup --detach "$device" # when it is unmounted
 	mkdir "$work/disk/stores"
-	mount -t tmpfs -o mode=0700 tmpfs "$work/run" # also because a guarded mount point could not be removed
+	chmod 0711 "$work" # the user ids of mail servers go through it
+	mount -t tmpfs -o mode=0711 tmpfs "$work/run" # also because a guarded mount point could not be removed
 	"$work/bin/bench" -lower "$work/disk/stores" -work "$work/run" -bin "$work/bin" -out "$out" \
 		-command "$command" -revision "$revision" \
 		-about "ext4, journaled, in a file of $size MiB on $(findmnt -no FSTYPE -T "$work"), loop device with direct I/O" "$@"

@@ -118,7 +118,7 @@ func (b Batch) timed(runs []*pattern.Run, perBox int) (Sample, error) {
 	if b.Around != nil {
 		defer b.Around()()
 	}
-	daemon, caller := cpuTime(b.Daemon), cpuTime(self)
+	daemon, caller := CPUTime(b.Daemon), CPUTime(self)
 	begin := time.Now()
 	err := b.each(func(i int) error {
 		last := time.Now()
@@ -132,15 +132,21 @@ func (b Batch) timed(runs []*pattern.Run, perBox int) (Sample, error) {
 		}
 		return nil
 	})
-	seconds := time.Since(begin).Seconds()
-	ops := perBox * len(runs)
+	s := NewSample(time.Since(begin), took)
+	s.DaemonCPU = micros(CPUTime(b.Daemon)-daemon) / float64(s.Ops)
+	s.CallerCPU = micros(CPUTime(self)-caller) / float64(s.Ops)
+	return s, err
+}
+
+// NewSample makes a Sample of the times that operations took, worker by worker.
+func NewSample(whole time.Duration, took [][]time.Duration) Sample {
 	all := slices.Concat(took...)
 	slices.Sort(all)
-	return Sample{
-		Ops: ops, Seconds: seconds, P50: micros(percentile(all, 50)), P99: micros(percentile(all, 99)),
-		DaemonCPU: micros(cpuTime(b.Daemon)-daemon) / float64(ops),
-		CallerCPU: micros(cpuTime(self)-caller) / float64(ops),
-	}, err
+	s := Sample{Ops: len(all), Seconds: whole.Seconds()}
+	if len(all) > 0 {
+		s.P50, s.P99 = micros(percentile(all, 50)), micros(percentile(all, 99))
+	}
+	return s
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -9,10 +9,10 @@ import (
 
 const self = -1 // as a process: this one
 
-// cpuTime is the CPU time that all threads of a process have used since it began, in user and kernel mode, to the
+// CPUTime is the CPU time that all threads of a process have used since it began, in user and kernel mode, to the
 // nanosecond; 0 for process 0. The clock of another process is named as in clock_getcpuclockid(3): the complement of its
 // id, shifted by three, and 2 for the scheduler's clock.
-func cpuTime(process int) time.Duration {
+func CPUTime(process int) time.Duration {
 	if process == 0 {
 		return 0
 	}

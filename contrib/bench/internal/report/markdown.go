@@ -125,6 +125,9 @@ func (r *Results) writeWrong(b *strings.Builder) {
 // writeLatencies writes how the typical operation of one worker compares. Pauses, by which a busy machine lengthens some
 // operations, move the median latency less than the speed.
 func (r *Results) writeLatencies(b *strings.Builder) {
+	if !slices.ContainsFunc(r.Series, func(s Series) bool { return s.Workers == 1 }) {
+		return
+	}
 	fmt.Fprintf(b, "\n### The same by the median latency of one worker's operations: less disturbed by what else the machine does\n\n")
 	header := []string{"pattern", r.Baseline + " p50, µs"}
 	for _, t := range r.Targets {

@@ -59,6 +59,7 @@ var kinds = []struct {
 	open      func(e Env) ([]*Target, error)
 }{
 	{"ext4", "the filesystem beneath all others", openPlain},
+	{MailCrypt, "ext4, with Dovecot's mail_crypt", openMailCrypt},
 	{"gocryptfs", "gocryptfs of the distribution, for its owner only", gocryptfs("gocryptfs", false)},
 	{"gocryptfs-allow", "the same with -allow_other", gocryptfs("gocryptfs", true)},
 	{"gocryptfs26", "gocryptfs 2.6.1, for its owner only", gocryptfs("gocryptfs-2.6.1", false)},
@@ -73,12 +74,20 @@ var kinds = []struct {
 // other is a build of mailcryptfs to compare with: measured only when asked for by name.
 const other = "mailcryptfs-other"
 
+// MailCrypt is plain ext4, where the mail server encrypts: it means something to benchmarks of mail only.
+const MailCrypt = "mail_crypt"
+
+// Mail returns the names of the targets that benchmarks of mail use unless others are asked for.
+func Mail() []string {
+	return []string{Baseline, MailCrypt, "gocryptfs26-allow", "mailcryptfs", "mailcryptfs-locked"}
+}
+
 // Baseline is the name of the target that ratios refer to.
 const Baseline = "ext4"
 
 // Usual returns the names of the targets that are measured unless others are asked for.
 func Usual() []string {
-	return slices.DeleteFunc(Names(), func(name string) bool { return strings.HasPrefix(name, other) })
+	return slices.DeleteFunc(Names(), func(name string) bool { return strings.HasPrefix(name, other) || name == MailCrypt })
 }
 
 // Names returns the names of all targets.
@@ -133,6 +142,19 @@ func openPlain(e Env) ([]*Target, error) {
 	return []*Target{{Name: Baseline, Version: kernel(), root: dir, prefix: "u"}}, err
 }
 
+func openMailCrypt(e Env) ([]*Target, error) {
+	dir, err := e.lower(MailCrypt)
+	return []*Target{{Name: MailCrypt, Version: dovecotVersion(), root: dir, prefix: "u"}}, err
+}
+
+func dovecotVersion() string {
+	version, err := run("", "dovecot", "--version")
+	if err != nil {
+		return ""
+	}
+	return "Dovecot " + version
+}
+
 // lower makes a directory for a target's data.
 func (e Env) lower(name string) (string, error) {
 	dir := filepath.Join(e.Lower, name)
@@ -142,7 +164,7 @@ func (e Env) lower(name string) (string, error) {
 // mountPoint makes a directory to mount on.
 func (e Env) mountPoint(name string) (string, error) {
 	dir := filepath.Join(e.Work, "mnt", name)
-	return dir, os.MkdirAll(dir, 0o700)
+	return dir, os.MkdirAll(dir, 0o711)
 }
 
 func kernel() string {
