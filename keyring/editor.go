@@ -117,14 +117,24 @@ func (e *editor) open(ctx context.Context, u account.User, p *Proof, held *slot.
 		return err
 	}
 	defer key.wipe()
-	return e.update(u, func(rec *records.User) error {
+	var used *records.Slot
+	var changed *records.User
+	err = e.update(u, func(rec *records.User) error {
 		identity, by, err := key.open(rec)
 		if err != nil {
 			return err
 		}
 		defer identity.Wipe()
+		if by != nil {
+			used = new(*by)
+		}
+		changed = rec
 		return change(rec, identity, by)
 	})
+	if err == nil && used != nil {
+		e.used(changed, used.ID)
+	}
+	return err
 }
 
 // addPassword is AddPassword for an identity that is held, nil for none.

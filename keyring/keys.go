@@ -39,10 +39,6 @@ func (r *Ring) SealingKey(u account.User) (secret.ContentKey, error) {
 	if ck, ok := m.sealing(r.o.Now); ok {
 		return ck, nil
 	}
-	// What is sealed to an identity that was replaced would be lost.
-	if err := r.refresh(m); err != nil {
-		return secret.ContentKey{}, err
-	}
 	return r.newDelivery(m)
 }
 
@@ -50,21 +46,6 @@ func (r *Ring) SealingKey(u account.User) (secret.ContentKey, error) {
 func (r *Ring) Holds(u account.User) bool {
 	m := r.lookup(u)
 	return m != nil && m.unlocked()
-}
-
-// Retired reports whether that content key of the user was replaced by a newer one, so that what is sealed under it
-// should be sealed anew. Without a system call; false for a user whose record has not been needed yet.
-func (r *Ring) Retired(u account.User, id secret.ID) bool {
-	m := r.lookup(u)
-	if m == nil {
-		return false
-	}
-	for _, k := range m.record().ContentKeys {
-		if k.ID == id {
-			return k.State == records.Old
-		}
-	}
-	return false
 }
 
 // newDelivery makes the delivery key of a new epoch. The caller holds slow.
@@ -83,7 +64,7 @@ func (r *Ring) newDelivery(m *member) (secret.ContentKey, error) {
 		sealUntil: now.Add(r.o.Epoch - min(r.o.Epoch/10, 2*time.Second)),
 		until:     now.Add(r.o.Epoch),
 	}
-	if err := r.writeDelivery(m, d.ContentKey, now); err != nil {
+	if err := r.writeDelivery(m, d.ContentKey); err != nil {
 		key.Wipe()
 		return secret.ContentKey{}, fmt.Errorf("cannot make a delivery key for %q: %w", m.user, err)
 	}
@@ -94,20 +75,29 @@ func (r *Ring) newDelivery(m *member) (secret.ContentKey, error) {
 	return d.ContentKey, nil
 }
 
-func (r *Ring) writeDelivery(m *member, ck secret.ContentKey, now time.Time) error {
+// writeDelivery seals the key by the record of the moment at which it is written: one that was sealed to an identity
+// which was replaced meanwhile would count as younger than that. The caller holds slow.
+func (r *Ring) writeDelivery(m *member, ck secret.ContentKey) error {
+	home, err := r.records.Lock(m.user, false)
+	if err != nil {
+		return notEnrolled(err)
+	}
+	defer home.Release()
+	if err := r.refresh(m); err != nil {
+		return err
+	}
 	m.mu.RLock()
-	public := m.public
+	public, rec := m.public, m.loaded.User
 	m.mu.RUnlock()
 	sealed, err := public.Seal(m.user, ck)
 	if err != nil {
 		return err
 	}
-	home, err := r.records.Lock(m.user, false)
-	if err != nil {
-		return err
+	created := r.second()
+	if rec.Rotation != nil && !created.After(rec.Rotation.Started) {
+		created = rec.Rotation.Started.Add(time.Second)
 	}
-	defer home.Release()
-	return home.AddDelivery(&records.Delivery{User: m.user, ID: ck.ID, Created: now.UTC().Truncate(time.Second), Sealed: sealed})
+	return home.AddDelivery(&records.Delivery{User: m.user, ID: ck.ID, Created: created, Sealed: sealed})
 }
 
 // endEpoch wipes a delivery key: from now on only the identity opens it.

@@ -1,9 +1,7 @@
 package keyring
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -41,6 +39,7 @@ type member struct {
 	identity *slot.Identity            // nil: locked; guarded by mu
 	current  secret.ContentKey         // of an unlocked user; also in opened; guarded by mu
 	opened   map[secret.ID]*secret.Key // by the identity; guarded by mu
+	retired  map[secret.ID]struct{}    // delivery keys older than the rotation; nil: not looked up; guarded by mu, not changed in place
 	delivery []*deliveryKey            // in memory because made within the last epoch; guarded by mu
 	since    time.Time                 // of the unlock; guarded by mu
 	by       string                    // what unlocked; guarded by mu
@@ -62,8 +61,19 @@ func (m *member) setRecord(loaded records.Loaded) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !sameRotation(m.loaded.User, loaded.User) {
+		m.retired = nil
+	}
 	m.loaded, m.public = loaded, public
 	return nil
+}
+
+// sameRotation tells whether what is older than the rotation is the same in both records.
+func sameRotation(a, b *records.User) bool {
+	if a == nil || b == nil || a.Rotation == nil || b.Rotation == nil {
+		return false
+	}
+	return a.Rotation.Started.Equal(b.Rotation.Started)
 }
 
 func (m *member) record() *records.User {
@@ -105,96 +115,6 @@ func (m *member) opening(id secret.ID) *secret.Key {
 			return d.Key
 		}
 	}
-	return nil
-}
-
-// refresh reads the record again if it was changed since. The caller holds slow.
-func (r *Ring) refresh(m *member) error {
-	stamp, err := r.records.Stamp(m.user)
-	if err != nil && !errors.Is(err, records.ErrNotFound) {
-		return err
-	}
-	m.mu.RLock()
-	same := err == nil && stamp == m.loaded.Stamp
-	m.mu.RUnlock()
-	if same {
-		return nil
-	}
-	loaded, err := r.records.Read(m.user)
-	if errors.Is(err, records.ErrNotFound) {
-		r.lockMember(m, "the record is gone")
-		return secret.ErrNotEnrolled
-	}
-	if err != nil {
-		return err
-	}
-	if err := m.setRecord(loaded); err != nil {
-		return err
-	}
-	if loaded.Warning != nil {
-		m.fail(r.log, loaded.Warning)
-	}
-	return r.follow(m)
-}
-
-// follow brings the keys of an unlocked user in line with a record that was changed: passwords that were recognised may
-// be revoked, the current content key may be another, and the identity may have been replaced; then the keyring entry,
-// which survives that, opens the new one. The caller holds slow.
-func (r *Ring) follow(m *member) error {
-	m.mu.Lock()
-	m.checks = nil
-	identity, rec := m.identity, m.loaded.User
-	m.mu.Unlock()
-	if identity == nil {
-		return nil
-	}
-	if bytes.Equal(identity.Public().Bytes(), rec.Public[:]) {
-		return r.setCurrent(m, identity, rec)
-	}
-	fresh, err := r.reopen(m, rec)
-	if err != nil {
-		r.lockMember(m, "the identity was replaced and the keyring entry does not open the new one")
-		return nil
-	}
-	if err := r.setCurrent(m, fresh, rec); err != nil {
-		fresh.Wipe()
-		return err
-	}
-	m.mu.Lock()
-	m.identity = fresh
-	m.mu.Unlock()
-	identity.Wipe()
-	return nil
-}
-
-// reopen opens the identity of the record with the keyring entry. The caller wipes it.
-func (r *Ring) reopen(m *member, rec *records.User) (*slot.Identity, error) {
-	e, err := r.entryOf(m)
-	if err != nil {
-		return nil, err
-	}
-	defer e.Hash.Wipe()
-	identity, _, err := openEntry(rec, r.o.Site, e)
-	return identity, err
-}
-
-// setCurrent makes the record's current content key the one that new content is sealed under. The caller holds slow.
-func (r *Ring) setCurrent(m *member, identity *slot.Identity, rec *records.User) error {
-	current := rec.Current()
-	key := m.opening(current.ID)
-	if key == nil {
-		var err error
-		if key, err = identity.Open(m.user, current.ID, current.Sealed); err != nil {
-			return fmt.Errorf("current content key of %q: %w", m.user, err)
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.opened == nil {
-		m.opened = make(map[secret.ID]*secret.Key)
-	}
-	m.opened[current.ID] = key
-	m.current = secret.ContentKey{ID: current.ID, Key: key}
 	return nil
 }
 

@@ -165,12 +165,7 @@ func (o *Offline) Close() {
 	}
 	o.closed = true
 	for _, m := range o.members {
-		if m.identity != nil {
-			m.identity.Wipe()
-		}
-		for _, k := range m.keys {
-			k.Wipe()
-		}
+		m.wipe()
 	}
 	o.records.Close()
 	if o.entries != nil {

@@ -15,7 +15,7 @@ func (o *Offline) Slots(u account.User) ([]SlotInfo, error) {
 	if err != nil {
 		return nil, notEnrolled(err)
 	}
-	return infos(loaded.User), nil
+	return o.infos(loaded.User), nil
 }
 
 // AddPassword is Ring.AddPassword; a zero proof stands for a user who was unlocked here.

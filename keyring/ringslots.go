@@ -20,7 +20,7 @@ func (r *Ring) Slots(u account.User) ([]SlotInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return infos(rec), nil
+	return r.infos(rec), nil
 }
 
 // AddPassword adds a password slot, for example for another device. It costs one derivation, and one more if the proof is
@@ -179,33 +179,47 @@ func (r *Ring) held(u account.User, p *Proof) (*slot.Identity, error) {
 	return nil, secret.ErrLocked
 }
 
-// settle does for an unlocked user what had to wait for his identity. What goes wrong is noted for Status and logged: it
-// must not keep anybody from his mail. The caller holds slow.
+// settle does for an unlocked user what had to wait for his identity: slots of recovery keys, and a new identity. What goes
+// wrong is noted for Status and logged: it must not keep anybody from his mail. The caller holds slow.
 func (r *Ring) settle(m *member) {
 	m.mu.RLock()
 	held, rec := m.identity, m.loaded.User
 	m.mu.RUnlock()
-	if held == nil || r.inLine(rec) {
+	if held == nil || r.inLine(rec) && (rec.Rotation == nil || !rec.Rotation.Pending) {
 		return
 	}
-	err := r.update(m.user, func(rec *records.User) error {
-		identity, err := openHeld(rec, held)
-		if err != nil {
-			return err
-		}
-		defer identity.Wipe()
-		changed, err := r.recoverySlots(rec, identity)
-		if err == nil && !changed {
-			err = errUnchanged
-		}
+	var fresh *slot.Identity
+	err := r.updateBoth(m.user, func(rec *records.User) error {
+		var err error
+		fresh, err = r.settleRecord(rec, held)
 		return err
 	})
-	if err == nil || errors.Is(err, errUnchanged) {
-		err = r.refresh(m)
+	if errors.Is(err, errUnchanged) {
+		err = nil
 	}
-	if err != nil {
+	if err := errors.Join(err, r.take(m, fresh)); err != nil {
 		m.fail(r.log, fmt.Errorf("cannot bring the key record up to date: %w", err))
 	}
+}
+
+// settleRecord is the change of the record that settle makes. It returns the new identity if there is one.
+func (e *editor) settleRecord(rec *records.User, held *slot.Identity) (*slot.Identity, error) {
+	identity, err := openHeld(rec, held)
+	if err != nil {
+		return nil, err
+	}
+	defer identity.Wipe()
+	changed, err := e.recoverySlots(rec, identity)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Rotation != nil && rec.Rotation.Pending {
+		return e.rotateIdentity(rec, identity, rec.Rotation.By)
+	}
+	if !changed {
+		return nil, errUnchanged
+	}
+	return nil, nil
 }
 
 // errUnchanged ends a change of a record that turned out to be none.

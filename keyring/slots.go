@@ -51,15 +51,6 @@ type SlotInfo struct {
 	Recipient string    `json:"recipient,omitempty"` // of a slot of kind recovery
 }
 
-func infos(rec *records.User) []SlotInfo {
-	list := make([]SlotInfo, len(rec.Slots))
-	for i := range rec.Slots {
-		s := &rec.Slots[i]
-		list[i] = SlotInfo{ID: s.ID, Kind: s.Kind, Label: s.Label, Created: s.Created, By: s.CreatedBy, Recipient: s.Recipient}
-	}
-	return list
-}
-
 // checkText refuses what a record cannot hold.
 func checkText(texts ...string) error {
 	for _, s := range texts {

@@ -101,7 +101,11 @@ func (r *Ring) dropEntry(ctx context.Context, m *member, e slot.Entry) error {
 		identity.Wipe()
 		return err
 	}
-	return r.adopt(ctx, m, identity, slotName(sl), entry)
+	if err := r.adopt(ctx, m, identity, slotName(sl), entry); err != nil {
+		return err
+	}
+	r.used(m.record(), sl.ID)
+	return nil
 }
 
 // Lock removes the user's entry and wipes his keys, those of a delivery epoch included: what arrives next gets a new one.

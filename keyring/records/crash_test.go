@@ -1,7 +1,9 @@
 package records
 
 import (
+	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -39,12 +41,49 @@ func TestOrderOfSteps(t *testing.T) {
 	if want := slices.Concat(replace(previousName), replace(recordName)); !slices.Equal(got, want) {
 		t.Errorf("update:\n%q\n%q", got, want)
 	}
+	must(t, os.WriteFile(d.userPath(alice, tempOf(recordName)), nil, 0o600))
+	got = recorded(t, d, func() error {
+		return withHome(d, func(h *Home) error { return h.Purge(func(*User) error { return nil }) })
+	})
+	scrubbing := func(name string) []string { return append(replace(name), "scrub "+name) }
+	temp := []string{"remove " + tempOf(recordName), "scrub " + tempOf(recordName)}
+	if want := slices.Concat(temp, scrubbing(recordName), scrubbing(previousName)); !slices.Equal(got, want) {
+		t.Errorf("purge:\n%q\n%q", got, want)
+	}
 	rec, err := ParseDelivery(loadVector(t, filepath.Join(vectorDir, "delivery-good")).record, keys.RecordMAC)
 	must(t, err)
 	got = recorded(t, d, func() error { return addDelivery(d, rec) })
 	if want := slices.Concat(mkdir(deliveryName), replace(rec.ID.String()+".toml")); !slices.Equal(got, want) {
 		t.Errorf("delivery:\n%q\n%q", got, want)
 	}
+	got = recorded(t, d, func() error { return forget(d) })
+	destroy := func(name string) []string { return []string{"remove " + name, "scrub " + name} }
+	id := rec.ID.String() + ".toml"
+	want := slices.Concat(replace(forgottenName), destroy(recordName), destroy(previousName), []string{"sync directory " + recordName},
+		destroy(id), []string{"sync directory " + deliveryName})
+	if !slices.Equal(got, want) {
+		t.Errorf("forget:\n%q\n%q", got, want)
+	}
+}
+
+func withHome(d *Dir, f func(h *Home) error) error {
+	h, err := d.Lock(alice, false)
+	if err != nil {
+		return err
+	}
+	defer h.Release()
+	return f(h)
+}
+
+// forget is Forget, repeated until nothing is left.
+func forget(d *Dir) error {
+	return withHome(d, func(h *Home) error {
+		_, err := h.Forget("root", begin)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
+	})
 }
 
 func addDelivery(d *Dir, rec *Delivery) error {
@@ -117,6 +156,40 @@ func TestFailAtEveryStep(t *testing.T) {
 			},
 		},
 	}
+	operations["purge"] = struct {
+		prepare, run func(d *Dir) error
+		check        func(t *testing.T, d *Dir)
+	}{
+		prepare: operations["update"].prepare,
+		run: func(d *Dir) error {
+			return withHome(d, func(h *Home) error {
+				return h.Purge(func(rec *User) error { rec.Slots[0].Label = "after"; return nil })
+			})
+		},
+		check: operations["update"].check,
+	}
+	operations["forget"] = struct {
+		prepare, run func(d *Dir) error
+		check        func(t *testing.T, d *Dir)
+	}{
+		prepare: func(d *Dir) error {
+			if err := operations["update"].prepare(d); err != nil {
+				return err
+			}
+			return addDelivery(d, delivery)
+		},
+		run: forget,
+		check: func(t *testing.T, d *Dir) {
+			_, gone := d.Forgotten(alice)
+			got, err := d.Read(alice)
+			switch {
+			case errors.Is(gone, ErrNotFound) && err == nil && got.Warning == nil:
+			case gone == nil && errors.Is(err, ErrNotFound):
+			default:
+				t.Errorf("%v, %v", gone, err)
+			}
+		},
+	}
 	for name, op := range operations {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -145,11 +218,60 @@ func TestFailAtEveryStep(t *testing.T) {
 				must(t, op.run(d))
 				op.check(t, d)
 				for name := range snapshot(t, d, alice) {
-					if name != recordName && name != previousName {
+					if name != recordName && name != previousName && name != forgottenName {
 						t.Errorf("step %d left %s behind", n, name)
 					}
 				}
 			}
 		})
+	}
+}
+
+// TestPurge looks for an old key in every block of the directory that a file may have left: by descriptors that were
+// opened before.
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	keys := siteKeys(t)
+	d := newDir(t, keys)
+	create(t, d, goodUser(t, keys))
+	must(t, changeLabel(d, alice, "needle"))
+	must(t, changeLabel(d, alice, "again needle"))
+	delivery, err := ParseDelivery(loadVector(t, filepath.Join(vectorDir, "delivery-good")).record, keys.RecordMAC)
+	must(t, err)
+	must(t, addDelivery(d, delivery))
+	var held []*os.File
+	for _, name := range []string{recordName, previousName, filepath.Join(deliveryName, delivery.ID.String()+".toml")} {
+		f, err := os.Open(d.userPath(alice, name))
+		must(t, err)
+		defer f.Close()
+		held = append(held, f)
+	}
+	// A backup by a hard link stays whole.
+	link := filepath.Join(t.TempDir(), "backup")
+	must(t, os.Link(d.userPath(alice, previousName), link))
+	must(t, withHome(d, func(h *Home) error {
+		if err := h.Purge(func(rec *User) error { rec.Slots[0].Label = "clean"; return nil }); err != nil {
+			return err
+		}
+		return h.DestroyDelivery(delivery.ID)
+	}))
+	for i, f := range held {
+		b := make([]byte, 1<<20)
+		n, _ := f.ReadAt(b, 0)
+		if zero := n > 0 && !bytes.ContainsFunc(b[:n], func(r rune) bool { return r != 0 }); zero != (i != 1) {
+			t.Errorf("file %d: %d bytes, overwritten %v", i, n, zero)
+		}
+	}
+	if b := readFile(t, link); !bytes.Contains(b, []byte("needle")) {
+		t.Error("the backup was overwritten")
+	}
+	for name, content := range snapshot(t, d, alice) {
+		if bytes.Contains([]byte(content), []byte("needle")) {
+			t.Errorf("%s has the old record", name)
+		}
+	}
+	got, err := d.Read(alice)
+	if err != nil || got.Warning != nil || got.Slots[0].Label != "clean" {
+		t.Errorf("%v, %v", got.Warning, err)
 	}
 }

@@ -58,7 +58,7 @@ func readAt(dir *os.File, name string, limit int) ([]byte, error) {
 // file, fsync, rename, fsync of the directory (FORMAT.md K13). The caller holds the directory's lock, therefore the
 // temporary name can be a fixed one, and nothing piles up after crashes.
 func (d *Dir) replace(dir *os.File, name string, content []byte) error {
-	temp := "." + name + ".tmp"
+	temp := tempOf(name)
 	err := d.writeTemp(dir, temp, content)
 	if err == nil {
 		err = d.step("rename", name, func() error {

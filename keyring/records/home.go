@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
-	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 // Home is the locked directory of one user: whoever has it is the only one, in all processes and on all hosts, who
@@ -44,12 +41,18 @@ func (h *Home) Release() {
 	_ = h.dir.Close()
 }
 
+// Stamp is Dir.Stamp under the lock.
+func (h *Home) Stamp() (Stamp, error) { return stampAt(h.dir, recordName) }
+
 // Read is Dir.Read under the lock.
 func (h *Home) Read() (Loaded, error) { return h.d.read(h.dir, h.user) }
 
 // Create writes the first record of the user, with serial 1. It returns ErrExists if the user has one, whole or not:
 // what is damaged may still be mended, and must not be overwritten.
 func (h *Home) Create(rec *User) error {
+	if err := h.clearForgotten(); err != nil {
+		return err
+	}
 	for _, name := range []string{recordName, previousName} {
 		stamp, err := stampAt(h.dir, name)
 		if err != nil {
@@ -91,15 +94,34 @@ func (h *Home) Update(change func(rec *User) error) error {
 	return h.write(rec)
 }
 
-func (h *Home) write(rec *User) error {
-	if rec.User != h.user {
-		return fmt.Errorf("the record of user %q does not belong to user %q", rec.User, h.user)
+// clearForgotten finishes an interrupted Forget, so that a user of the same name can be enrolled.
+func (h *Home) clearForgotten() error {
+	if _, err := h.Read(); !errors.Is(err, ErrNotFound) {
+		return nil
 	}
-	b, err := rec.Encode(h.d.mac)
+	ids, err := h.d.Deliveries(h.user)
+	if err != nil {
+		return err
+	}
+	if _, err := h.finishForget(ids); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+func (h *Home) write(rec *User) error {
+	b, err := h.encode(rec)
 	if err != nil {
 		return err
 	}
 	return h.d.replace(h.dir, recordName, b)
+}
+
+func (h *Home) encode(rec *User) ([]byte, error) {
+	if rec.User != h.user {
+		return nil, fmt.Errorf("the record of user %q does not belong to user %q", rec.User, h.user)
+	}
+	return rec.Encode(h.d.mac)
 }
 
 // AddDelivery writes a delivery key; it is durable when AddDelivery returns (FORMAT.md K11).
@@ -120,21 +142,4 @@ func (h *Home) AddDelivery(rec *Delivery) error {
 	}
 	defer dir.Close()
 	return h.d.replace(dir, rec.ID.String()+".toml", b)
-}
-
-// RemoveDelivery destroys a delivery key: what is still sealed under it is lost. Removing one that is not there is no
-// error. The removal is durable when RemoveDelivery returns.
-func (h *Home) RemoveDelivery(id secret.ID) error {
-	dir, err := openDirAt(int(h.dir.Fd()), deliveryName, h.d.userPath(h.user, deliveryName))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := unix.Unlinkat(int(dir.Fd()), id.String()+".toml", 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("cannot remove a delivery key: %w", err)
-	}
-	return dir.Sync()
 }

@@ -44,14 +44,16 @@ func (d *Dir) read(dir *os.File, u account.User) (Loaded, error) {
 	if err != nil {
 		return Loaded{}, fmt.Errorf("%s: %w", d.userPath(u, recordName), err)
 	}
-	rec, err := d.readRecord(dir, u, recordName)
+	// One that cannot be read says nothing; whoever can remove it can put the old record back as well (K14).
+	gone, _ := d.readForgotten(dir, u)
+	rec, err := d.readRecord(dir, u, recordName, gone)
 	if err == nil {
 		return Loaded{User: rec, Stamp: stamp}, nil
 	}
 	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNotFound) {
 		return Loaded{}, err
 	}
-	prev, prevErr := d.readRecord(dir, u, previousName)
+	prev, prevErr := d.readRecord(dir, u, previousName, gone)
 	switch {
 	case prevErr == nil:
 		warning := fmt.Errorf("%w; using %s of %s instead: restore the record from a backup, or change it (mailcryptfs passwd), which writes it anew",
@@ -66,8 +68,8 @@ func (d *Dir) read(dir *os.File, u account.User) (Loaded, error) {
 	return Loaded{}, err
 }
 
-// readRecord reads one version of the record and checks that it is this user's.
-func (d *Dir) readRecord(dir *os.File, u account.User, name string) (*User, error) {
+// readRecord reads one version of the record and checks that it is this user's, and not one that was forgotten.
+func (d *Dir) readRecord(dir *os.File, u account.User, name string, gone *Forgotten) (*User, error) {
 	path := d.userPath(u, name)
 	b, err := readAt(dir, name, maxUserSize)
 	if errors.Is(err, os.ErrNotExist) {
@@ -82,6 +84,9 @@ func (d *Dir) readRecord(dir *os.File, u account.User, name string) (*User, erro
 	}
 	if rec.User != u {
 		return nil, fmt.Errorf("%s: %w", path, corrupt("it is the record of user %q", rec.User))
+	}
+	if gone.covers(rec) {
+		return nil, fmt.Errorf("%s: %w: it was forgotten", path, ErrNotFound)
 	}
 	return rec, nil
 }
@@ -184,9 +189,18 @@ func (d *Dir) Enrolled(u account.User) (bool, error) {
 	defer dir.Close()
 	for _, name := range []string{recordName, previousName} {
 		stamp, err := stampAt(dir, name)
-		if err != nil || stamp != (Stamp{}) {
+		if err != nil {
+			return false, err
+		}
+		if stamp == (Stamp{}) {
+			continue
+		}
+		gone, err := stampAt(dir, forgottenName)
+		if err != nil || gone == (Stamp{}) {
 			return err == nil, err
 		}
+		_, err = d.read(dir, u)
+		return !errors.Is(err, ErrNotFound), nil
 	}
 	return false, nil
 }
@@ -207,7 +221,7 @@ func (d *Dir) Resolve(escaped string) (account.User, error) {
 	}
 	defer dir.Close()
 	err = ErrNotFound
-	for _, name := range []string{recordName, previousName} {
+	for _, name := range []string{recordName, previousName, forgottenName} {
 		b, readErr := readAt(dir, name, maxUserSize)
 		if errors.Is(readErr, os.ErrNotExist) {
 			continue
@@ -216,17 +230,33 @@ func (d *Dir) Resolve(escaped string) (account.User, error) {
 			err = readErr
 			continue
 		}
-		rec, parseErr := ParseUser(b, d.mac)
+		u, parseErr := d.userOf(b, name)
 		switch {
 		case parseErr != nil:
 			err = parseErr
-		case rec.User.Escape() != escaped:
-			err = corrupt("it is the record of user %q", rec.User)
+		case u.Escape() != escaped:
+			err = corrupt("it is the record of user %q", u)
 		default:
-			return rec.User, nil
+			return u, nil
 		}
 	}
 	return "", fmt.Errorf("%s: %w", escaped, err)
+}
+
+// userOf returns whose record it is.
+func (d *Dir) userOf(b []byte, name string) (account.User, error) {
+	if name == forgottenName {
+		f, err := ParseForgotten(b, d.mac)
+		if err != nil {
+			return "", err
+		}
+		return f.User, nil
+	}
+	rec, err := ParseUser(b, d.mac)
+	if err != nil {
+		return "", err
+	}
+	return rec.User, nil
 }
 
 // Users lists the users who have a record, in no order, and what is wrong with entries that are not a user's.

@@ -304,7 +304,7 @@ func TestDeliveries(t *testing.T) {
 	h, err := d.Lock(alice, false)
 	must(t, err)
 	defer h.Release()
-	must(t, h.RemoveDelivery(rec.ID))
+	must(t, h.DestroyDelivery(rec.ID))
 	must(t, h.AddDelivery(rec))
 	if got, err := d.Delivery(alice, rec.ID); err != nil || !reflect.DeepEqual(got, rec) {
 		t.Errorf("%+v, %v", got, err)
@@ -321,7 +321,7 @@ func TestDeliveries(t *testing.T) {
 	if err := h.AddDelivery(&other); err == nil {
 		t.Error("another user's key was taken")
 	}
-	must(t, h.RemoveDelivery(rec.ID))
+	must(t, h.DestroyDelivery(rec.ID))
 	if _, err := d.Delivery(alice, rec.ID); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after: %v", err)
 	}

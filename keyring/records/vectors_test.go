@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/code"
+	"github.com/mailcryptfs/mailcryptfs/keyring/recovery"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/site"
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
@@ -125,6 +128,15 @@ func readVector(t *testing.T, v loadedVector, keys *site.Keys) (encoder, error) 
 		must(t, err)
 		put(usersName, name, deliveryName, v.get("file"))
 		return d.Delivery(u, id)
+	case "forgotten":
+		put(usersName, name, forgottenName)
+		return d.Forgotten(alice)
+	case "used":
+		u, err := ParseUsed(v.record, keys.RecordMAC)
+		if err == nil && u.User != alice {
+			err = corrupt("it is the record of user %q", u.User)
+		}
+		return u, err
 	case "store":
 		put(storeName)
 		again, err := Open(filepath.Dir(d.path), keys.RecordMAC)
@@ -149,6 +161,18 @@ func checkSecrets(t *testing.T, v loadedVector, keys *site.Keys, rec *User) {
 	identity, err := slot.Unwrap(sl.Wrapped, seed, sl.Public, slot.Place{User: rec.User, Kind: sl.Kind, Slot: sl.ID}, rec.Public[:])
 	must(t, err)
 	defer identity.Wipe()
+	for _, text := range v.header["recovery-code"] {
+		checkCode(t, rec, text)
+	}
+	for _, text := range v.header["recovery-key"] {
+		checkRecoveryKey(t, rec, text)
+	}
+	for i := range rec.Identities {
+		p := &rec.Identities[i]
+		old, err := identity.OpenPrevious(rec.User, p.Sealed, p.Public[:])
+		must(t, err)
+		old.Wipe()
+	}
 	if len(v.header["content-key"]) != len(rec.ContentKeys) {
 		t.Errorf("the header has %d content keys", len(v.header["content-key"]))
 	}
@@ -166,4 +190,38 @@ func checkSecrets(t *testing.T, v loadedVector, keys *site.Keys, rec *User) {
 		}))
 		key.Wipe()
 	}
+}
+
+// slotOf returns the one slot of a kind.
+func slotOf(t *testing.T, rec *User, kind slot.Kind) (*Slot, slot.Place) {
+	t.Helper()
+	i := slices.IndexFunc(rec.Slots, func(s Slot) bool { return s.Kind == kind })
+	if i < 0 {
+		t.Fatalf("no slot of kind %s", kind)
+	}
+	return &rec.Slots[i], slot.Place{User: rec.User, Kind: kind, Slot: rec.Slots[i].ID}
+}
+
+func checkCode(t *testing.T, rec *User, text string) {
+	t.Helper()
+	c, err := code.Parse([]byte(text))
+	must(t, err)
+	defer c.Wipe()
+	sl, at := slotOf(t, rec, slot.KindCode)
+	seed, err := c.Seed(at)
+	must(t, err)
+	defer seed.Wipe()
+	identity, err := slot.Unwrap(sl.Wrapped, seed, sl.Public, at, rec.Public[:])
+	must(t, err)
+	identity.Wipe()
+}
+
+func checkRecoveryKey(t *testing.T, rec *User, text string) {
+	t.Helper()
+	ids, err := recovery.ReadIdentities(strings.NewReader(text))
+	must(t, err)
+	sl, at := slotOf(t, rec, slot.KindRecovery)
+	identity, err := recovery.Unwrap(sl.Wrapped, ids, at, rec.Public[:])
+	must(t, err)
+	identity.Wipe()
 }

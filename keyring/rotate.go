@@ -1,0 +1,252 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
+	"github.com/mailcryptfs/mailcryptfs/keyring/records"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
+)
+
+var (
+	// ErrRotation says that the rotation that was seen is not the one of now, or waits for the user's next unlock.
+	ErrRotation = errors.New("the rotation cannot end yet: another one began, or it waits for the next unlock")
+	// ErrTooSoon says that daemons on other hosts may not have noticed the rotation yet.
+	ErrTooSoon = errors.New("the rotation cannot end yet: other hosts may still use the old keys")
+)
+
+// Rotation is one that is under way: a new content key is in use, old ones wait until nothing is sealed under them.
+type Rotation struct {
+	Started  time.Time `json:"started"` // also tells one rotation from another
+	By       string    `json:"by"`
+	Identity bool      `json:"identity"` // the identity is replaced too
+	Pending  bool      `json:"pending"`  // that waits for the user's next unlock
+	Keys     int       `json:"keys"`     // old content keys, delivery keys and identities that are to be destroyed
+}
+
+// newContentKey gives the record a new current content key, sealed to its identity, and returns the key, which the caller
+// wipes. Those of before are old from now on.
+func (e *editor) newContentKey(rec *records.User) (secret.ContentKey, error) {
+	public, err := slot.ParsePublic(rec.Public[:])
+	if err != nil {
+		return secret.ContentKey{}, err
+	}
+	ck := secret.ContentKey{ID: secret.RandomID()}
+	if ck.Key, err = secret.RandomKey(); err != nil {
+		return secret.ContentKey{}, err
+	}
+	sealed, err := public.Seal(rec.User, ck)
+	if err != nil {
+		ck.Key.Wipe()
+		return secret.ContentKey{}, err
+	}
+	for i := range rec.ContentKeys {
+		rec.ContentKeys[i].State = records.Old
+	}
+	rec.ContentKeys = append(rec.ContentKeys, records.ContentKey{ID: ck.ID, Created: e.second(), State: records.Current, Sealed: sealed})
+	return ck, nil
+}
+
+// startRotation marks all keys but the current content key as old.
+func (e *editor) startRotation(rec *records.User, by string, identity, pending bool) {
+	started := e.second()
+	if rec.Rotation != nil && !started.After(rec.Rotation.Started) {
+		started = rec.Rotation.Started.Add(time.Second)
+	}
+	rec.Rotation = &records.Rotation{Started: started, By: by, Identity: identity, Pending: pending}
+}
+
+// rotateContent changes the record for a new content key; asked says that the identity shall be replaced too, later.
+func (e *editor) rotateContent(rec *records.User, asked bool, by string) error {
+	ck, err := e.newContentKey(rec)
+	if err != nil {
+		return err
+	}
+	ck.Key.Wipe()
+	old := rec.Rotation
+	e.startRotation(rec, by, asked || old != nil && old.Identity, asked || old != nil && old.Pending)
+	return nil
+}
+
+// rotateIdentity changes the record for a new identity, and a new content key that the old one never opened. identity is
+// the one of the record. The caller wipes the new one.
+func (e *editor) rotateIdentity(rec *records.User, identity *slot.Identity, by string) (*slot.Identity, error) {
+	fresh, err := slot.NewIdentity()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.replaceIdentity(rec, identity, fresh, by); err != nil {
+		fresh.Wipe()
+		return nil, err
+	}
+	return fresh, nil
+}
+
+func (e *editor) replaceIdentity(rec *records.User, old, fresh *slot.Identity, by string) error {
+	for i := range rec.ContentKeys {
+		ck := &rec.ContentKeys[i]
+		key, err := old.Open(rec.User, ck.ID, ck.Sealed)
+		if err != nil {
+			return fmt.Errorf("content key %s: %w", ck.ID, err)
+		}
+		ck.Sealed, err = fresh.Public().Seal(rec.User, secret.ContentKey{ID: ck.ID, Key: key})
+		key.Wipe()
+		if err != nil {
+			return err
+		}
+	}
+	for i := range rec.Identities {
+		p := &rec.Identities[i]
+		older, err := old.OpenPrevious(rec.User, p.Sealed, p.Public[:])
+		if err != nil {
+			return fmt.Errorf("replaced identity of %s: %w", p.Replaced.Format(time.DateOnly), err)
+		}
+		p.Sealed, err = fresh.Public().SealPrevious(rec.User, older)
+		older.Wipe()
+		if err != nil {
+			return err
+		}
+	}
+	previous := records.PreviousIdentity{Public: rec.Public, Replaced: e.second()}
+	var err error
+	if previous.Sealed, err = fresh.Public().SealPrevious(rec.User, old); err != nil {
+		return err
+	}
+	rec.Identities = append(rec.Identities, previous)
+	copy(rec.Public[:], fresh.Public().Bytes())
+	for i := range rec.Slots {
+		if err := reseal(rec, &rec.Slots[i], fresh); err != nil {
+			return err
+		}
+	}
+	ck, err := e.newContentKey(rec)
+	if err != nil {
+		return err
+	}
+	ck.Key.Wipe()
+	// Delivery keys that came since a rotation was asked for are sealed to the old identity: they are old too.
+	e.startRotation(rec, by, true, false)
+	return nil
+}
+
+// updateBoth is update, after which the previous version of the record is the same as the record: damage to the record
+// must not lose a key that content is sealed under.
+func (e *editor) updateBoth(u account.User, change func(rec *records.User) error) error {
+	home, err := e.records.Lock(u, false)
+	if err != nil {
+		return notEnrolled(err)
+	}
+	defer home.Release()
+	if err := home.Update(change); err != nil {
+		return notEnrolled(err)
+	}
+	return home.Repeat()
+}
+
+// rotate is Rotate; held is the identity of the user, nil if he is locked. It returns the new identity if there is one,
+// also together with an error: the record says whether it counts.
+func (e *editor) rotate(ctx context.Context, u account.User, identity bool, held *slot.Identity, by string) (*slot.Identity, error) {
+	if err := checkText(by); err != nil {
+		return nil, err
+	}
+	var fresh *slot.Identity
+	err := e.updateBoth(u, func(rec *records.User) error {
+		if !identity || held == nil {
+			return e.rotateContent(rec, identity, by)
+		}
+		old, err := openHeld(rec, held)
+		if err != nil {
+			return err
+		}
+		defer old.Wipe()
+		fresh, err = e.rotateIdentity(rec, old, by)
+		return err
+	})
+	if err != nil {
+		return fresh, err
+	}
+	e.log.Info("rotation began", "user", string(u), "identity", identity, "by", by)
+	e.event(ctx, audit.Event{User: u, What: audit.RotateStart, By: by, Detail: rotationDetail(identity, fresh != nil)})
+	return fresh, nil
+}
+
+func rotationDetail(identity, done bool) string {
+	switch {
+	case !identity:
+		return "new content key"
+	case done:
+		return "new content key, new identity"
+	}
+	return "new content key; new identity at the next unlock"
+}
+
+// rotation describes the rotation of a record; false if there is none. retired is how many delivery keys are old.
+func rotation(rec *records.User, retired int) (Rotation, bool) {
+	if rec.Rotation == nil {
+		return Rotation{}, false
+	}
+	keys := retired + len(rec.Identities)
+	for i := range rec.ContentKeys {
+		if rec.ContentKeys[i].State == records.Old {
+			keys++
+		}
+	}
+	x := rec.Rotation
+	return Rotation{Started: x.Started, By: x.By, Identity: x.Identity, Pending: x.Pending, Keys: keys}, true
+}
+
+// retiredDeliveries lists the delivery keys that are not younger than the rotation of the record. Records that cannot be
+// read are left out: what is sealed under such a key is lost already, and a backup of the record may bring it back.
+func (e *editor) retiredDeliveries(rec *records.User) (map[secret.ID]struct{}, error) {
+	retired := make(map[secret.ID]struct{})
+	if rec.Rotation == nil {
+		return retired, nil
+	}
+	ids, err := e.records.Deliveries(rec.User)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		d, err := e.records.Delivery(rec.User, id)
+		if errors.Is(err, records.ErrNotFound) || errors.Is(err, records.ErrCorrupt) || errors.Is(err, records.ErrUnsupported) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !d.Created.After(rec.Rotation.Started) {
+			retired[id] = struct{}{}
+		}
+	}
+	return retired, nil
+}
+
+// endRotation destroys old keys; it can be repeated after a failure at any step, because the record says until the last
+// one that a rotation is under way.
+func (e *editor) endRotation(home *records.Home, retired map[secret.ID]struct{}) error {
+	err := home.Purge(func(rec *records.User) error {
+		current := *rec.Current()
+		rec.ContentKeys = []records.ContentKey{current}
+		rec.Identities = nil
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	ids := make([]secret.ID, 0, len(retired))
+	for id := range retired {
+		ids = append(ids, id)
+	}
+	if err := home.DestroyDelivery(ids...); err != nil {
+		return err
+	}
+	return home.Update(func(rec *records.User) error {
+		rec.Rotation = nil
+		return nil
+	})
+}
