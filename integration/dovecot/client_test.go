@@ -128,13 +128,14 @@ func (h *host) deliver(t testing.TB, message string, users ...string) {
 
 // message is a mail that can be recognised by its subject; the text has extra lines.
 func message(subject string, lines int) string {
-	text := fmt.Sprintf("From: Sender <sender@example.net>\nTo: list@example.org\nSubject: %s\nDate: Mon, 2 Jan 2023 10:00:00 +0100\n"+
+	var text strings.Builder
+	fmt.Fprintf(&text, "From: Sender <sender@example.net>\nTo: list@example.org\nSubject: %s\nDate: Mon, 2 Jan 2023 10:00:00 +0100\n"+
 		"Message-ID: <%s@example.net>\nContent-Type: text/plain; charset=utf-8\n\nThis is the text of %s.\n",
 		subject, strings.ReplaceAll(subject, " ", "-"), subject)
 	for i := range lines {
-		text += fmt.Sprintf("line %d of %s: äöü 0123456789 abcdefghijklmnopqrstuvwxyz\n", i, subject)
+		fmt.Fprintf(&text, "line %d of %s: äöü 0123456789 abcdefghijklmnopqrstuvwxyz\n", i, subject)
 	}
-	return text
+	return text.String()
 }
 
 // imap is one IMAP connection that has logged in.
@@ -161,7 +162,12 @@ func (h *host) enter(t testing.TB, user string) *imap {
 }
 
 // passwordOf is the password that a user logs in with.
-func (h *host) passwordOf(user string) string { return string(harness.Password(user)) }
+func (h *host) passwordOf(user string) string {
+	if changed, ok := h.changed[user]; ok {
+		return changed
+	}
+	return string(harness.Password(user))
+}
 
 // tryLogin connects with a name and password that may be refused.
 func (h *host) tryLogin(t testing.TB, user, password string) (*imap, error) {

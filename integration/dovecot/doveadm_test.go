@@ -21,9 +21,9 @@ func (h *host) doveadm(t testing.TB, args ...string) (string, bool) {
 func TestDoveadm(t *testing.T) {
 	t.Parallel()
 	const user = "alice"
-	s, h := newSite(t, options{users: []string{user}, keep: true})
+	_, h := newSite(t, options{users: []string{user}})
 	h.populate(t, user)
-	s.Unlock(t, user)
+	h.unlock(t, user)
 	backup := filepath.Join(harness.Dir(t), "backup")
 	target := "maildir:" + backup
 	must(t, os.Mkdir(backup, 0o700))
@@ -36,7 +36,7 @@ func TestDoveadm(t *testing.T) {
 		t.Fatalf("%d messages in the backup, want %d", n, len(want))
 	}
 	before := h.snapshot(t, user)
-	s.Lock(t, user)
+	h.lock(t, user)
 	h.sealed(t, user)
 	for _, args := range [][]string{{"force-resync", "-u", user, "*"}, {"purge", "-u", user}, {"index", "-u", user, "*"}, {"quota", "recalc", "-u", user}} {
 		out, ok := h.doveadm(t, args...)
@@ -48,14 +48,17 @@ func TestDoveadm(t *testing.T) {
 	h.deliver(t, message("after the backup", 3), user)
 	before = h.snapshot(t, user)
 	h.sealed(t, user)
-	if out, ok := h.doveadm(t, "backup", "-u", user, target); ok {
-		t.Errorf("backup of a locked user: %s", out)
+	for _, verb := range []string{"backup", "sync"} {
+		if out, ok := h.doveadm(t, verb, "-u", user, target); ok {
+			t.Errorf("%s of a locked user: %s", verb, out)
+		}
+		same(t, verb, before, h.snapshot(t, user))
 	}
 	if n := len(messages(t, backup)); n < len(want) {
 		t.Errorf("%d messages in the backup after one of the locked user, want %d", n, len(want))
 	}
 	same(t, "backup", before, h.snapshot(t, user))
-	s.Unlock(t, user)
+	h.unlock(t, user)
 	if out, ok := h.doveadm(t, "backup", "-u", user, target); !ok {
 		t.Errorf("backup: %s", out)
 	}

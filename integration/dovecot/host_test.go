@@ -35,17 +35,19 @@ type options struct {
 	register bool // sessions are registered by the post-login script, not asked of anvil
 	auto     bool // users get their keys at the first login
 	keep     bool // users stay unlocked without a session
+	cached   bool // Dovecot remembers passwords
 }
 
 // host is a Dovecot that runs over one directory of mail.
 type host struct {
 	options
-	dir  string // its sockets, configuration and log
-	mail string // one directory for each user
-	m    *harness.Machine
-	site *harness.Site // nil on plain ext4
-	mu   sync.Mutex
-	keys map[string]*imap // sessions that keep their users unlocked
+	dir     string // its sockets, configuration and log
+	mail    string // one directory for each user
+	m       *harness.Machine
+	site    *harness.Site // nil on plain ext4
+	mu      sync.Mutex
+	keys    map[string]*imap  // sessions that keep their users unlocked
+	changed map[string]string // passwords that are other than harness.Password
 }
 
 // conf is what an instance beside the system's needs, and the features that are tested. Everything else is included as it
@@ -122,7 +124,7 @@ elsif header :contains "Subject" "flags-new" { setflag ["\\Seen", "other"]; file
 // prepare makes the directory of a Dovecot, so that its sockets are known before a daemon starts.
 func prepare(t testing.TB, o options) *host {
 	t.Helper()
-	return &host{options: o, dir: harness.Dir(t), keys: map[string]*imap{}}
+	return &host{options: o, dir: harness.Dir(t), keys: map[string]*imap{}, changed: map[string]string{}}
 }
 
 // start runs Dovecot over a directory of mail until the test ends. Users log in with harness.Password.
@@ -132,16 +134,13 @@ func (h *host) start(t testing.TB, mail string) {
 	h.m = harness.NewMachine(t, mail, h.site)
 	h.m.AddUser(t, "vmail", mailUID, "/nonexistent", "")
 	h.m.WriteFile(t, "/etc/dovecot/masters", "master:{PLAIN}pw\n")
-	passwords := map[string]string{}
-	for i, u := range h.users {
-		passwords[u] = string(harness.Password(u))
-		if h.system {
-			h.m.AddUser(t, u, firstUID+i, "/home/"+u, passwords[u])
+	if h.system {
+		for i, u := range h.users {
+			h.m.AddUser(t, u, firstUID+i, "/home/"+u, h.passwordOf(u))
 		}
-	}
-	if !h.system {
+	} else {
 		h.m.WriteFile(t, "/etc/dovecot/users", strings.Join(h.users, "::::::\n")+"::::::\n")
-		h.m.Passwords(t, passwords)
+		h.setPasswords(t)
 	}
 	must(t, os.WriteFile(h.logPath(), nil, 0o666))
 	must(t, os.Chmod(h.logPath(), 0o666))
@@ -160,13 +159,6 @@ func (h *host) start(t testing.TB, mail string) {
 		}
 		return true
 	})
-	for i, u := range h.users {
-		uid := mailUID
-		if h.system {
-			uid = firstUID + i
-		}
-		h.home(t, u, uid)
-	}
 }
 
 // configuration puts the files that are shipped at their places, and returns the one that includes them.
@@ -183,6 +175,9 @@ func (h *host) configuration(t testing.TB) string {
 		auth = "2.3/auth-system.conf.ext"
 	}
 	install(auth, confd+"auth-mailcryptfs.conf.ext")
+	if h.cached {
+		h.cacheLogins(t, confd+"auth-mailcryptfs.conf.ext")
+	}
 	install("2.3/mailcryptfs.conf", confd+"99-mailcryptfs.conf")
 	if h.sdbox {
 		install("2.3/sdbox.conf", confd+"99-mailcryptfs-sdbox.conf")
@@ -195,6 +190,25 @@ func (h *host) configuration(t testing.TB) string {
 		h.m.Install(t, "contrib/dovecot/post-login.sh", "/usr/local/lib/mailcryptfs/post-login.sh")
 	}
 	return text + h.conf
+}
+
+// cacheLogins makes Dovecot remember passwords, which the files that are shipped advise against.
+func (h *host) cacheLogins(t testing.TB, path string) {
+	t.Helper()
+	text, err := os.ReadFile(h.m.Path(path))
+	must(t, err)
+	h.m.WriteFile(t, path, strings.ReplaceAll(string(text), "\n  args = %s", "\n  args = cache_key=%u %s"))
+	h.conf += "auth_cache_size = 1M\n"
+}
+
+// setPasswords says who can log in by which password.
+func (h *host) setPasswords(t testing.TB) {
+	t.Helper()
+	all := map[string]string{}
+	for _, u := range h.users {
+		all[u] = h.passwordOf(u)
+	}
+	h.m.Passwords(t, all)
 }
 
 // byDomain says whether users have a domain, and so directories below that of the domain.
@@ -217,6 +231,19 @@ func (h *host) log(t testing.TB) string {
 	b, err := os.ReadFile(h.logPath())
 	must(t, err)
 	return string(b)
+}
+
+// homes makes the directories of all users below a directory of mail.
+func (h *host) homes(t testing.TB, mail string) {
+	t.Helper()
+	h.mail = mail
+	for i, u := range h.users {
+		uid := mailUID
+		if h.system {
+			uid = firstUID + i
+		}
+		h.home(t, u, uid)
+	}
 }
 
 // home makes the directory of a user, with a Sieve script.
@@ -259,6 +286,7 @@ func newSite(t testing.TB, o options) (*harness.Site, *host) {
 	if !h.auto {
 		h.site.Enroll(t, h.users...)
 	}
+	h.homes(t, h.site.View)
 	h.start(t, h.site.View)
 	return h.site, h
 }
@@ -268,6 +296,7 @@ func newPlain(t testing.TB, o options) *host {
 	t.Helper()
 	h := prepare(t, o)
 	dir, _ := harness.Image{}.Mounted(t)
+	h.homes(t, dir)
 	h.start(t, dir)
 	return h
 }

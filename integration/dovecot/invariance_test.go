@@ -9,31 +9,37 @@ import (
 )
 
 // TestInvariance changes everything about how a mailbox is stored and whether it can be read, and wants clients to see
-// the same mailbox as before, in new sessions and in one that is open all the time.
+// the same mailbox as before, in new sessions, in one that is open all the time, and in a copy that mbsync keeps.
 func TestInvariance(t *testing.T) {
 	t.Parallel()
 	const user = "alice"
 	s, h := newSite(t, options{users: []string{user}, keep: true})
 	h.populate(t, user)
+	sync := h.newMbsync(t, user)
+	s.Unlock(t, user)
+	bodies, local := h.bodies(t, user), sync.run(t)
+	if want := 3*4 + 2; len(bodies) != want || len(local) != want {
+		t.Fatalf("%d messages, mbsync has %d, want %d", len(bodies), len(local), want)
+	}
+	s.Lock(t, user)
 	before := h.snapshot(t, user)
 	open := h.login(t, user)
 	open.ok(t, "SELECT INBOX")
-	var bodies map[string]string
 	check := func(step string, unlocked bool) {
 		t.Helper()
 		same(t, step, before, h.snapshot(t, user))
 		if news := open.ok(t, "NOOP"); len(news) > 0 {
 			t.Errorf("%s: an open session hears %q", step, news)
 		}
+		if now := sync.run(t); !maps.Equal(local, now) {
+			t.Errorf("%s: mbsync changed its copy: %q, before %q", step, now, local)
+		}
+		same(t, step+", and mbsync", before, h.snapshot(t, user))
 		if !unlocked {
 			h.refused(t, user)
 			return
 		}
-		now := h.bodies(t, user)
-		if bodies == nil {
-			bodies = now
-		}
-		if !maps.Equal(bodies, now) {
+		if now := h.bodies(t, user); !maps.Equal(bodies, now) {
 			t.Errorf("%s: other bodies: %d messages, before %d", step, len(now), len(bodies))
 		}
 	}
@@ -48,16 +54,15 @@ func TestInvariance(t *testing.T) {
 		reopen() // the files of every session are gone
 	}
 	h.sealed(t, user)
-	check("the delivery key has gone", false)
+	check("lock", false)
 	s.Unlock(t, user)
 	check("unlock", true)
+	restart()
+	check("restart while unlocked", true)
 	s.Lock(t, user)
-	check("lock", false)
 	restart()
 	check("restart while locked", false)
 	s.Unlock(t, user)
-	restart()
-	check("restart while unlocked", true)
 	for _, verb := range []string{"decrypt", "encrypt"} {
 		// Index files that a session has open are converted when it ends.
 		_ = open.conn.Close()
@@ -67,14 +72,23 @@ func TestInvariance(t *testing.T) {
 		reopen()
 		check(verb, true)
 	}
+	h.changePassword(t, user, "another one")
+	check("change of password", true)
 	s.Lock(t, user)
-	check("lock after conversion", false)
-	s.Unlock(t, user)
-	check("unlock at the end", true)
-	if want := 3*4 + 2; len(bodies) != want {
-		t.Errorf("%d messages, want %d", len(bodies), want)
-	}
+	check("lock at the end", false)
+	h.unlock(t, user)
+	check("login with the new password", true)
 	h.judgeLog(t, nil)
+}
+
+// changePassword gives a user another password, everywhere.
+func (h *host) changePassword(t testing.TB, user, fresh string) {
+	t.Helper()
+	if r := h.site.Passwd(t, user, h.passwordOf(user), fresh); r.Code != 0 {
+		t.Fatalf("passwd: exit %d: %s%s", r.Code, r.Out, r.Err)
+	}
+	h.changed[user] = fresh
+	h.setPasswords(t)
 }
 
 // populate fills a mailbox: two folders and a renamed one, flags, keywords, dates, subscriptions, and a missing UID.
@@ -102,15 +116,18 @@ func (h *host) populate(t testing.TB, user string) {
 // refused checks what a session of a locked user gets: a full mailbox, whose messages cannot be opened.
 func (h *host) refused(t testing.TB, user string) {
 	t.Helper()
-	c := h.login(t, user)
-	defer func() { _ = c.conn.Close() }()
-	answer := c.ok(t, "SELECT INBOX")
-	if slices.Contains(answer, "* 0 EXISTS") {
-		t.Errorf("the mailbox of a locked user is empty: %q", answer)
-	}
+	h.refusedBy(t, func() (*imap, error) { return h.tryLogin(t, user+"*master", "pw") })
+}
+
+// refusedBy is refused for sessions that are made in a way of their own.
+func (h *host) refusedBy(t testing.TB, enter func() (*imap, error)) {
+	t.Helper()
 	for _, item := range []string{"BODY.PEEK[]", "BODY.PEEK[HEADER]", "BODY.PEEK[TEXT]"} {
-		c := h.login(t, user)
-		c.ok(t, "SELECT INBOX")
+		c, err := enter()
+		must(t, err)
+		if answer := c.ok(t, "SELECT INBOX"); slices.Contains(answer, "* 0 EXISTS") {
+			t.Errorf("the mailbox of a locked user is empty: %q", answer)
+		}
 		all, err := c.do("FETCH 1 %s", item)
 		text := strings.Join(all, "\n")
 		if err == nil && strings.Contains(text, "\nOK") || strings.Contains(text, "text of") {

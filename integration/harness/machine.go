@@ -187,7 +187,7 @@ func (m *Machine) enter(t testing.TB) {
 // Command is a command in the machine.
 func (m *Machine) Command(args ...string) *exec.Cmd {
 	cmd := exec.Command("nsenter", append([]string{"-t", fmt.Sprint(m.anchor), "-m", "--"}, args...)...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root"}
 	return cmd
 }
 
