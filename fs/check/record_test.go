@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/records"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
@@ -145,6 +146,11 @@ var recordMutations = []recordMutation{
 			must(f, os.WriteFile(f.record(bob, "notes"), nil, 0o600))
 			return f.record(bob, "notes")
 		}},
+	{name: "spoilt note", kind: RecordDamaged,
+		do: func(f *fixture) string {
+			must(f, os.WriteFile(f.record(bob, "used.toml"), []byte("mac"), 0o600))
+			return f.record(bob, "used.toml")
+		}},
 	{name: "record open to others", kind: RecordAccess, detail: "0644",
 		do: func(f *fixture) string {
 			must(f, os.Chmod(f.record(bob, "record.toml"), 0o644))
@@ -219,5 +225,30 @@ func TestHashedUser(t *testing.T) {
 		if len(found) != 0 || s.Locked[long] != 1 {
 			t.Errorf("%+v %+v", found, s)
 		}
+	}
+}
+
+// TestNotes has the small records of users, which are nothing to report.
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	f := standard(t)
+	notes := func(u account.User, do func(h *records.Home) error) {
+		t.Helper()
+		h, err := f.records.Lock(u, true)
+		must(t, err)
+		defer h.Release()
+		must(t, do(h))
+	}
+	notes(bob, func(h *records.Home) error { return h.SetPlain(time.Now()) })
+	notes(bob, func(h *records.Home) error { return h.SetUsed(nil) })
+	notes("dave", func(h *records.Home) error { return h.SetPlain(time.Now()) })
+	f.enroll("erin")
+	notes("erin", func(h *records.Home) error { _, err := h.Forget("root", time.Now()); return err })
+	long := account.User(strings.Repeat("long", 60))
+	f.enroll(long)
+	notes(long, func(h *records.Home) error { _, err := h.Forget("root", time.Now()); return err })
+	found, _ := f.verify(f.options())
+	if len(found) != 0 {
+		t.Errorf("%+v", found)
 	}
 }

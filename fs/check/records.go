@@ -178,10 +178,13 @@ func (k *recordsRun) hashed(users *backing.Dir, name string) account.User {
 		return ""
 	}
 	defer dir.Release()
-	for _, file := range []string{recordName, previousName} {
+	for _, file := range []string{recordName, previousName, forgottenName} {
 		b, err := readFile(dir, file)
 		if err != nil {
 			continue
+		}
+		if gone, err := records.ParseForgotten(b, k.o.Site.RecordMAC); err == nil && gone.User.Escape() == name {
+			return gone.User
 		}
 		if rec, err := records.ParseUser(b, k.o.Site.RecordMAC); err == nil && rec.User.Escape() == name {
 			return rec.User

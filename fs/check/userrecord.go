@@ -35,13 +35,18 @@ func (k *recordsRun) user(users *backing.Dir, name, path string, u account.User)
 	}
 	defer dir.Release()
 	d := &userDir{k, dir, path, name, u}
-	hasDelivery := false
+	hasDelivery, kept, forgotten := false, false, false
 	err = k.list(dir, path, u, func(entry string) error {
 		switch entry {
 		case recordName, previousName:
 		case deliveryName:
 			hasDelivery = true
 			return d.deliveries(join(path, entry))
+		case plainName, usedName:
+			kept = true
+			d.note(entry)
+		case forgottenName:
+			forgotten = d.note(entry)
 		default:
 			k.other(path, entry, u)
 		}
@@ -50,18 +55,21 @@ func (k *recordsRun) user(users *backing.Dir, name, path string, u account.User)
 	if err != nil {
 		return err
 	}
-	d.record(hasDelivery)
+	d.record(hasDelivery, kept, forgotten)
 	return nil
 }
 
-// record checks the user's record and the one before it (K10, K13).
-func (d *userDir) record(hasDelivery bool) {
+// record checks the user's record and the one before it (K10, K13). A user who was forgotten, or of whom there is but a
+// small record, may have none.
+func (d *userDir) record(hasDelivery, kept, forgotten bool) {
 	rec, err := d.readRecord(recordName)
 	prev, prevErr := d.readRecord(previousName)
 	missing, prevMissing := errors.Is(err, unix.ENOENT), errors.Is(prevErr, unix.ENOENT)
 	f := Finding{Kind: RecordDamaged, Store: join(d.path, recordName), User: string(d.user)}
 	switch {
 	case err == nil:
+	case missing && prevMissing && (forgotten || kept && !hasDelivery):
+		return
 	case missing && prevMissing && !hasDelivery:
 		f.Kind, f.Store, f.Detail = Leftover, d.path, "a directory without a record: an enrolment that was broken off"
 		d.found(f)
