@@ -71,9 +71,13 @@ func (r *Ring) take(m *member, fresh *slot.Identity) error {
 	return nil
 }
 
-// Rotation tells whether a rotation of the user is under way, and which. Errors: secret.ErrNotEnrolled, and what is wrong
-// with record or store.
+// Rotation tells whether a rotation of the user is under way, and which; Retired knows of it from then on. Errors:
+// secret.ErrNotEnrolled, and what is wrong with record or store.
 func (r *Ring) Rotation(u account.User) (Rotation, bool, error) {
+	// Users without a rotation, whom a look at everybody is mostly about, need not stay in memory.
+	if rec, err := r.current(u); err != nil || rec.Rotation == nil {
+		return Rotation{}, false, err
+	}
 	m, err := r.member(u)
 	if err != nil {
 		return Rotation{}, false, err
@@ -103,9 +107,7 @@ func (r *Ring) FinishRotation(ctx context.Context, u account.User, seen Rotation
 	}
 	m.slow.Lock()
 	defer m.slow.Unlock()
-	if err := r.refresh(m); err != nil {
-		return err
-	}
+	// Not refreshed: a rotation that this ring had not known of was not what Retired spoke of.
 	rec := m.record()
 	if rec.Rotation == nil {
 		return nil
