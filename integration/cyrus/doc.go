@@ -1,0 +1,2 @@
+// Package cyrus tests the view beneath Debian's unmodified Cyrus 3.6.
+package cyrus

@@ -1,0 +1,47 @@
+package cyrus
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	// complaint matches a line of Cyrus, or of its master, with the priority of a warning or a higher one.
+	complaint = regexp.MustCompile(`^<(\d+)>.*? cyrus/`)
+	// variable is what differs between runs of the same commands.
+	variable = regexp.MustCompile(`^<\d+>\S+ +\d+ [\d:]+ |\d+|SESSIONID=\S+`)
+	// hangups are our own: the tests look whether a port listens, and end sessions without a word.
+	hangups = regexp.MustCompile(`Lost connection to client|signaled to death by signal 15`)
+)
+
+// complaints are the lines of Cyrus in syslog that are no mere information, without what differs between runs.
+func (h *host) complaints(t testing.TB) (all []string) {
+	t.Helper()
+	for _, line := range strings.Split(h.syslog.String(), "\n") {
+		m := complaint.FindStringSubmatch(line)
+		if m == nil || hangups.MatchString(line) {
+			continue
+		}
+		if priority := m[1][len(m[1])-1:]; len(m[1]) == 2 && strings.Contains("67890", priority) && m[1][0] == '1' || // mail.emerg to mail.warning
+			m[1] == "20" {
+			all = append(all, variable.ReplaceAllString(line, "*"))
+		}
+	}
+	return all
+}
+
+// judgeLog fails the test for each complaint that is neither known nor matches the expression, if there is one.
+func (h *host) judgeLog(t testing.TB, known []string, expected ...string) {
+	t.Helper()
+	for _, line := range h.complaints(t) {
+		fine := slices.Contains(known, line)
+		for _, e := range expected {
+			fine = fine || regexp.MustCompile(e).MatchString(line)
+		}
+		if !fine {
+			t.Errorf("cyrus complains: %s", line)
+		}
+	}
+}
