@@ -27,6 +27,10 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
+// ImageDir is a directory on a mount of its own for the images of filesystems that tests mount below [Dir], and for the
+// servers of such images: neither mount is then below the other.
+func ImageDir() string { return imageDir(os.Getenv(envInside)) }
+
 // Image says what filesystem a directory of the tests shall be.
 type Image struct {
 	FS  string // "ext4" (default, with a journal) or "btrfs"

@@ -109,6 +109,12 @@ type Proc struct {
 	wait   func() error
 }
 
+// Command is the argv that runs the function name of this binary with these arguments, as root, for whom another program
+// starts it.
+func Command(name string, args ...string) []string {
+	return append([]string{"env", envChild + "=" + name, envIDs + "=", "/proc/" + strconv.Itoa(os.Getpid()) + "/exe"}, args...)
+}
+
 // Spawn runs the function name of this binary as a process, as root.
 func Spawn(t testing.TB, name string, args ...string) *Proc {
 	t.Helper()

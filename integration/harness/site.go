@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,8 +32,12 @@ type Options struct {
 	Unenrolled string // "site", "plaintext"
 	Plain      string // "serve", "refuse"
 	Epoch      string // "10m"
+	View       string // where the view is mounted, in a directory that exists; below the site's own when empty
+	Lines      string // further lines of the configuration
 	Store      Image  // the filesystem of the store
 	Files      int    // limit of the daemon's open files; none when 0
+	// Under is a program with arguments that runs the daemon: its argv is appended to it.
+	Under []string
 }
 
 // Site is one installation: a store, a keyring directory, a view, and a daemon.
@@ -46,6 +51,7 @@ type Site struct {
 	Control   string // the control socket
 	Secret    string // the site secret
 	files     int
+	under     []string
 	log       *Log
 	cmd       *exec.Cmd
 	exited    chan struct{} // closed when the daemon has ended
@@ -58,9 +64,12 @@ func New(t testing.TB, o Options) *Site {
 	binary := Binary(t)
 	dir := Dir(t)
 	s := &Site{
-		files: o.Files,
-		View:  filepath.Join(dir, "view"), Keyring: filepath.Join(dir, "keyring"), Config: filepath.Join(dir, "mailcryptfs.toml"),
+		files: o.Files, under: o.Under,
+		View: filepath.Join(dir, "view"), Keyring: filepath.Join(dir, "keyring"), Config: filepath.Join(dir, "mailcryptfs.toml"),
 		Control: filepath.Join(dir, "control"), Secret: filepath.Join(dir, "site.secret"),
+	}
+	if o.View != "" {
+		s.View = o.View
 	}
 	s.log = newLog(t, filepath.Join(dir, "log"))
 	s.StoreFS, s.Image = o.Store.Mounted(t)
@@ -110,6 +119,7 @@ func (s *Site) config(o Options) string {
 	str("log_level", "", "info")
 	b.WriteString("kdf_memory_kib = 19456\nkdf_time = 1\nkdf_threads = 1\n") // as cheap as the daemon allows
 	b.WriteString("xattrs = true\n")                                         // to test them too
+	b.WriteString(o.Lines)
 	return b.String()
 }
 
@@ -178,6 +188,7 @@ func (s *Site) spawn(t testing.TB, notify string) error {
 	if s.files > 0 {
 		argv = append([]string{"prlimit", fmt.Sprintf("--nofile=%d:%d", s.files, s.files)}, argv...)
 	}
+	argv = slices.Concat(s.under, argv)
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "NOTIFY_SOCKET=" + notify, "GORACE=halt_on_error=1"}
 	if procs, set := os.LookupEnv("GOMAXPROCS"); set { // some deadlocks show with 1 only
