@@ -77,7 +77,7 @@ func newRoot(a *app) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newSetup(a), newServe(a), newEnroll(a), newUnlock(a), newLock(a), newStatus(a), newWho(a), newPasswd(a),
 		newEncrypt(a), newDecrypt(a), newRegister(a), newVerify(a),
-		newLogVerb(a),
+		newLogVerb(a), newExport(a),
 		newVersion(a), newMan(a))
 	return root
 }

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/config"
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/export"
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
+	"github.com/mailcryptfs/mailcryptfs/fs/offline"
+	"github.com/mailcryptfs/mailcryptfs/keyring"
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+	"github.com/mailcryptfs/mailcryptfs/keyring/site"
+)
+
+func newExport(a *app) *cobra.Command {
+	e := &exportVerb{app: a}
+	c := &cobra.Command{
+		Use:   "export USER [DIR]",
+		Short: "Write a user's mail as plain files",
+		Long: `Writes the mail of a user, decrypted, into a new directory or a tar stream: for the user who leaves,
+or for a lawful request. It works with and without a running daemon, with nothing but the store, the
+site secret, and the user's password, recovery code or recovery key; for a user who is unlocked,
+nothing is asked for. The store is not changed, and the audit log tells the user of the export.
+
+By default the result is a maildir with folders, names, flags, keywords, subscriptions, dates and
+filters as they are; what a mail server makes anew (indexes, quota) and what is not delivered yet is
+left out. Mail of the profiles dovecot-sdbox and cyrus becomes a maildir too; flags of the former are
+in Dovecot's index and are not exported. With --mbox, each folder becomes one file of the mboxrd
+format.
+
+A message that is damaged is reported and left out; the rest is exported. Symbolic links are not
+followed.`,
+		Example: `  mailcryptfs export alice@example.org /root/alice
+  mailcryptfs export alice@example.org --tar /root/alice.tar --mbox
+  mailcryptfs export alice@example.org --tar - | age -r age1example > alice.tar.age`,
+		Annotations: exits("64  wrong arguments", "65  something was damaged; the rest was exported", "66  the user has no mail in the store",
+			"67  the user is not enrolled, and a secret was given", "73  the destination exists already, or cannot be made",
+			"74  the store cannot be read, or the destination cannot be written", "75  it was interrupted",
+			"77  wrong secret, the user is locked, or not root", "78  the configuration or the site secret cannot work"),
+		Args:              e.args,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				e.dir = args[1]
+			}
+			return e.run(c.Context(), account.User(args[0]))
+		},
+	}
+	c.Flags().StringVar(&e.tar, "tar", "", "write a tar stream to this new `file`; - for standard output")
+	c.Flags().BoolVar(&e.mbox, "mbox", false, "write one mbox file for each folder")
+	c.Flags().BoolVar(&e.asJSON, "json", false, "print the counts as a JSON object (on standard error with --tar -)")
+	e.password = passwordFlags(c)
+	return c
+}
+
+// exportVerb is one run of the verb.
+type exportVerb struct {
+	*app
+	dir, tar string
+	mbox     bool
+	asJSON   bool
+	password *ui.PasswordSource
+	tty      bool
+}
+
+func (e *exportVerb) args(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0 || len(args) > 2:
+		return ui.Failf(ui.ExitUsage, c.CommandPath()+" --help", "export takes a user name and a directory, or --tar")
+	case (len(args) == 2) == (e.tar != ""):
+		return ui.Failf(ui.ExitUsage, c.CommandPath()+" --help", "export takes either a directory or --tar")
+	}
+	return checkUser(args[0])
+}
+
+func (e *exportVerb) run(ctx context.Context, u account.User) error {
+	c, err := e.config()
+	if err != nil {
+		return err
+	}
+	if err := mustBeRoot("export mail"); err != nil {
+		return err
+	}
+	if err := secret.Harden(); err != nil {
+		return ui.Fail(ui.ExitOSErr, "", err)
+	}
+	keys, err := loadSite(c)
+	if err != nil {
+		return err
+	}
+	defer keys.Wipe()
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	source, err := e.unlock(ctx, c, keys, u)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	store, err := offline.Open(offline.Options{
+		Store: c.Store, Site: keys, Keys: source, Profile: c.Profile, UserPath: c.User, Private: c.Private, Meta: c.Meta,
+		RefusePlain: c.Plain == "refuse",
+	})
+	if err != nil {
+		return ui.Fail(ui.ExitIOErr, "", err)
+	}
+	defer store.Close()
+	if err := e.anyMail(store, u); err != nil {
+		return err
+	}
+	dest, err := e.dest(u)
+	if err != nil {
+		return err
+	}
+	e.audit(c, keys, u)
+	return e.export(ctx, c, store, u, dest)
+}
+
+// unlock opens the user's keys: by the password if one is given, else by the entry in the keyring. A user who is not
+// enrolled needs no key.
+func (e *exportVerb) unlock(ctx context.Context, c config.Config, keys *site.Keys, u account.User) (*keyring.Offline, error) {
+	dir := c.Keyring
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		dir = "" // no daemon has run since the machine started
+	}
+	o, err := keyring.OpenOffline(c.Store, dir, keys)
+	if err != nil {
+		return nil, ui.Fail(ui.ExitIOErr, "mailcryptfs verify", err)
+	}
+	if err := e.prove(ctx, o, u); err != nil {
+		o.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+func (e *exportVerb) prove(ctx context.Context, o *keyring.Offline, u account.User) error {
+	given := e.password.FD >= 0 || e.password.File != ""
+	if given {
+		password, err := readPassword(e.password, "Password of "+ui.Safe(string(u)), false)
+		if err != nil {
+			return err
+		}
+		return explain(string(u), translate(o.Unlock(ctx, u, password)))
+	}
+	if errors.Is(o.Warning(u), secret.ErrNotEnrolled) {
+		return nil
+	}
+	err := o.UnlockByEntry(u)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, secret.ErrLocked):
+		return ui.Failf(ui.ExitNoPerm, "mailcryptfs unlock "+ui.Quote(string(u))+", or give the password with --password-fd",
+			"%s is locked: the user's key is needed", ui.Safe(string(u)))
+	}
+	return ui.Fail(ui.ExitIOErr, "mailcryptfs verify", err)
+}
+
+// anyMail keeps a name that was misspelt from becoming an empty directory.
+func (e *exportVerb) anyMail(store *offline.Store, u account.User) error {
+	places, err := store.Places(u)
+	if err != nil {
+		return ui.Fail(ui.ExitIOErr, "", err)
+	}
+	for _, p := range places {
+		d, err := store.Dir(p)
+		if err == nil {
+			d.Close()
+			return nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return ui.Fail(ui.ExitIOErr, "", err)
+		}
+	}
+	return ui.Failf(ui.ExitNoInput, "mailcryptfs who, or look for the user's directory in the view", "%s has no mail in the store", ui.Safe(string(u)))
+}
+
+func (e *exportVerb) dest(u account.User) (export.Dest, error) {
+	var d export.Dest
+	var err error
+	switch e.tar {
+	case "":
+		d, err = export.NewDirectory(e.dir)
+	case "-":
+		d, err = export.NewTar(e.out, u.Escape(), nil)
+	default:
+		var f *os.File
+		if f, err = os.OpenFile(e.tar, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			d, err = export.NewTar(f, u.Escape(), func() error { return errors.Join(f.Sync(), f.Close()) })
+		}
+	}
+	if err != nil {
+		return nil, ui.Fail(ui.ExitCantCreate, "name a new directory or file, on a disk that only you can read", err)
+	}
+	return d, nil
+}
+
+// audit tells the user of the export, before the first byte. A store that cannot be written to, such as a backup, does
+// not keep mail from being exported.
+func (e *exportVerb) audit(c config.Config, keys *site.Keys, u account.User) {
+	l, err := audit.Open(c.Store, keys, slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = errors.Join(l.Append(audit.Event{User: u, What: audit.Export, By: callerName(), Detail: e.where()}), l.Close())
+	}
+	if err != nil {
+		e.warn("the audit log does not tell of this export: %v", err)
+	}
+}
+
+// callerName is who runs a verb: root, and who became root by sudo as far as that tells.
+func callerName() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return "root (" + name + ")"
+	}
+	return "root"
+}
+
+func (e *exportVerb) where() string {
+	form := export.Maildir
+	if e.mbox {
+		form = export.Mbox
+	}
+	switch e.tar {
+	case "":
+		return fmt.Sprintf("%s to %s", form, e.dir)
+	case "-":
+		return fmt.Sprintf("%s to a tar stream", form)
+	}
+	return fmt.Sprintf("%s to %s", form, e.tar)
+}
+
+func (e *exportVerb) export(ctx context.Context, c config.Config, store *offline.Store, u account.User, dest export.Dest) error {
+	form := export.Maildir
+	if e.mbox {
+		form = export.Mbox
+	}
+	report, err := export.Run(ctx, export.Options{
+		Store: store, User: u, Profile: c.Profile, Format: form, Dest: dest,
+		Progress: e.progress(),
+		Problem: func(path string, err error) {
+			e.clear()
+			e.warn("%s: not exported: %v", ui.Safe(path), err)
+		},
+	})
+	e.clear()
+	switch {
+	case ctx.Err() != nil:
+		return ui.Failf(ui.ExitTempFail, "remove what was written, and start again", "the export was interrupted")
+	case err != nil:
+		return ui.Fail(ui.ExitIOErr, "remove what was written, and start again", err)
+	}
+	if err := e.tell(u, report); err != nil {
+		return err
+	}
+	if report.Failed > 0 {
+		return ui.Failf(ui.ExitDataErr, "restore the files named above from a backup of the store",
+			"%d files could not be read; everything else was exported", report.Failed)
+	}
+	return nil
+}
+
+func (e *exportVerb) tell(u account.User, r export.Report) error {
+	out := e.out
+	if e.tar == "-" {
+		out = e.err
+	}
+	if e.asJSON {
+		return ui.JSON(out, r)
+	}
+	text := fmt.Sprintf("exported %s: %d messages in %d folders, %d other files, %d KiB\n", ui.Safe(string(u)), r.Messages, r.Folders, r.Files, r.Bytes>>10)
+	if r.Skipped > 0 {
+		text += fmt.Sprintf("left out: %d symbolic links and the like\n", r.Skipped)
+	}
+	if _, err := io.WriteString(out, text); err != nil {
+		return ui.Failf(ui.ExitIOErr, "", "cannot write the answer: %w", err)
+	}
+	return nil
+}
+
+// progressEvery is how often the line of progress changes.
+const progressEvery = 200 * time.Millisecond
+
+func (e *exportVerb) progress() func(export.Report) {
+	f, ok := e.err.(*os.File)
+	if e.tty = ok && term.IsTerminal(int(f.Fd())); !e.tty {
+		return nil
+	}
+	var last time.Time
+	return func(r export.Report) {
+		if now := time.Now(); now.Sub(last) >= progressEvery {
+			last = now
+			fmt.Fprintf(e.err, "\r\x1b[K%d messages in %d folders, %d MiB", r.Messages, r.Folders, r.Bytes>>20)
+		}
+	}
+}
+
+func (e *exportVerb) clear() {
+	if e.tty {
+		fmt.Fprint(e.err, "\r\x1b[K")
+	}
+}
