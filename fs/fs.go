@@ -58,7 +58,9 @@ func Mount(o Options) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{tree: t, node: node.New(t, o.Log, o.Cluster), worker: worker.New(t, o.Log, o.Worker), mount: o.View}
+	n := node.New(t, o.Log, o.Cluster)
+	t.DropEntry = n.DropEntry
+	v := &View{tree: t, node: n, worker: worker.New(t, o.Log, o.Worker), mount: o.View}
 	if err := v.node.Mount(o.View, o.Store, o.XAttrs); err != nil {
 		return nil, err
 	}

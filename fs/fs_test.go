@@ -49,12 +49,12 @@ func (k *keys) OpeningKey(u account.User, id secret.ID) (*secret.Key, error) {
 	switch {
 	case !ok:
 		return nil, secret.ErrNotEnrolled
+	case ck.ID != id && k.old[id] == nil:
+		return nil, secret.ErrUnknownKey
 	case k.locked[u]:
 		return nil, secret.ErrLocked
 	case k.old[id] != nil:
 		return k.old[id], nil
-	case ck.ID != id:
-		return nil, secret.ErrUnknownKey
 	}
 	return ck.Key, nil
 }

@@ -37,6 +37,9 @@ func (t *Table) AddAlias(n *Inode, a Alias) {
 	t.mu.Lock()
 	defer t.unlock()
 	t.aliasLocked(n, a, 2)
+	if !n.detached {
+		t.placeLocked(n, a)
+	}
 }
 
 // DropAlias forgets the name of n in parent; last says that it was the only link,

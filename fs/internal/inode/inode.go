@@ -7,6 +7,7 @@
 //
 //	Inode.NS of directories (the namespace of one directory; of two, the one with
 //	the lower ID first; never while walking up to open a directory)
+//	  Box.Mu (the header in one directory)
 //	  Inode.open.mu (descriptor and content of one inode)
 //	    content.File's own lock
 //	      Table.mu, Cache.mu (leaves: never held across a system call)
@@ -15,6 +16,7 @@ package inode
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
@@ -52,12 +54,15 @@ type Inode struct {
 	// Mixed says whether a directory has other than encrypted entries: MayBeMixed,
 	// IsMixed or NotMixed. It changes with NS held, for writing where to IsMixed.
 	Mixed atomic.Int32
+	// Box is set for a directory whose header tells whose it is.
+	Box atomic.Pointer[Box]
 	// Target is the view's target of a symbolic link that lost its last name while
 	// somebody may still be following it.
 	Target atomic.Pointer[string]
 
 	// Guarded by Table.mu.
 	id       backing.Stat // identity only: see backing.Stat.Same
+	key      key          // where the table has it, unless detached
 	sealed   bool         // content is encrypted (C1)
 	broken   bool         // name does not open (N9)
 	lookups  uint64
@@ -80,6 +85,18 @@ const (
 type routed struct {
 	dir   *route.Dir
 	moves uint64
+}
+
+// Box is what is known of a directory whose header tells whose it is.
+type Box struct {
+	// Mailbox is what the header said when it was read last; nil before.
+	Mailbox atomic.Pointer[route.Mailbox]
+	// Stale says that the header may have changed since.
+	Stale atomic.Bool
+
+	Mu     sync.Mutex   // orders readers of the header, who hold NS for reading
+	Header backing.Stat // state of the header that was read; guarded by Mu
+	Read   time.Time    // when; guarded by Mu
 }
 
 // Size is a plaintext size that had to be read from the file, and the stored size

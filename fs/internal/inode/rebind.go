@@ -11,8 +11,8 @@ func (t *Table) RefUnnamed(st *backing.Stat, born *Inode) *Inode {
 	t.mu.Lock()
 	defer t.unlock()
 	s := names.Stored{Kind: names.Encrypted}
-	_ = t.findLocked(st, s) // what had this number before is gone
-	n := t.addLocked(st, s)
+	_ = t.findLocked(st, s, born) // what had this number before is gone
+	n := t.addLocked(st, s, born)
 	n.lookups++
 	n.born = born
 	born.children++
@@ -46,21 +46,12 @@ func (t *Table) unbornLocked(n *Inode) {
 func (t *Table) Rebind(n *Inode, st *backing.Stat, a Alias) {
 	t.mu.Lock()
 	defer t.unlock()
-	if !n.id.Same(st) {
-		if !n.detached {
-			delete(t.byKey, n.id.Key())
-		}
-		if other := t.byKey[st.Key()]; other != nil && other != n {
-			t.detachLocked(other)
-		}
-		if !n.moved {
-			n.moved = true
-			t.inos[n.Ino]++ // a new file may get the old lower number
-		}
-		n.detached = false
-		t.byKey[st.Key()] = n
+	if !n.id.Same(st) && !n.moved {
+		n.moved = true
+		t.inos[n.Ino]++ // a new file may get the old lower number
 	}
 	n.id, n.sealed = *st, a.Stored.Kind.Sealed()
+	t.placeLocked(n, a)
 	for i := range n.aliases {
 		if n.aliases[i].Parent == a.Parent && n.aliases[i].Name == a.Name {
 			n.aliases[i].Stored = a.Stored

@@ -29,7 +29,7 @@ type Table struct {
 
 	mu     sync.Mutex
 	byID   map[uint64]*Inode
-	byKey  map[backing.Key]*Inode
+	byKey  map[key]*Inode
 	inos   map[uint64]int // view numbers in use that no longer are the lower one's
 	last   uint64         // newest node id
 	moves  uint64         // renames of directories so far
@@ -40,13 +40,14 @@ type Table struct {
 // it takes over the caller's count of dir. At most descriptors file descriptors
 // are kept open for inodes that nobody has open.
 func NewTable(dir *backing.Dir, st backing.Stat, policy *route.Policy, descriptors int) *Table {
-	t := &Table{Cache: NewCache(descriptors), byID: map[uint64]*Inode{}, byKey: map[backing.Key]*Inode{}, inos: map[uint64]int{}, last: RootID}
+	t := &Table{Cache: NewCache(descriptors), byID: map[uint64]*Inode{}, byKey: map[key]*Inode{}, inos: map[uint64]int{}, last: RootID}
 	t.Root = &Inode{ID: RootID, Ino: st.Ino, Type: unix.S_IFDIR, id: st, lookups: 1}
 	t.Root.open.dir = dir
 	t.Root.open.pinned = true
 	t.Root.route.Store(&routed{dir: policy.Root()})
 	t.byID[RootID] = t.Root
-	t.byKey[st.Key()] = t.Root
+	t.Root.key = key{Key: st.Key()}
+	t.byKey[t.Root.key] = t.Root
 	return t
 }
 
@@ -72,58 +73,59 @@ func (t *Table) Len() int {
 func (t *Table) Ref(st *backing.Stat, a Alias) *Inode {
 	t.mu.Lock()
 	defer t.unlock()
-	n := t.findLocked(st, a.Stored)
+	n := t.findLocked(st, a.Stored, a.Parent)
 	if n == nil {
-		n = t.addLocked(st, a.Stored)
+		n = t.addLocked(st, a.Stored, a.Parent)
 	}
 	n.lookups++
 	t.aliasLocked(n, a, st.Nlink)
 	return n
 }
 
-// Known returns the inode of an entry with state st if the table holds it, or nil.
-func (t *Table) Known(st *backing.Stat, s names.Stored) *Inode {
+// Known returns the inode of the entry s of parent, with state st, if the table holds
+// it, or nil.
+func (t *Table) Known(parent *Inode, st *backing.Stat, s names.Stored) *Inode {
 	t.mu.Lock()
 	defer t.unlock()
-	return t.findLocked(st, s)
+	return t.findLocked(st, s, parent)
 }
 
-// KernelHolds reports whether the kernel knows the lower inode number ino under
-// the stored name in directory parent.
-func (t *Table) KernelHolds(key backing.Key, parent *Inode, stored string) bool {
+// KernelHolds reports whether the kernel knows the file of lower identity low under the
+// stored name s in directory parent.
+func (t *Table) KernelHolds(low backing.Key, parent *Inode, s names.Stored) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.byKey[key]
+	n := t.byKey[t.keyLocked(low, s, parent)]
 	if n == nil || n.lookups == 0 {
 		return false
 	}
 	for _, a := range n.aliases {
-		if a.Parent == parent && a.Stored.Name == stored {
+		if a.Parent == parent && a.Stored.Name == s.Name {
 			return true
 		}
 	}
 	return false
 }
 
-// Ino returns the view number of the entry that a listing of the store shows with
-// the lower number of key.
-func (t *Table) Ino(key backing.Key) uint64 {
+// Ino returns the view number of the entry s of parent that a listing of the store
+// shows with the lower identity low.
+func (t *Table) Ino(low backing.Key, parent *Inode, s names.Stored) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := t.byKey[key]; n != nil {
+	if n := t.byKey[t.keyLocked(low, s, parent)]; n != nil {
 		return n.Ino
 	}
-	if t.inos[key.Ino] > 0 {
-		return key.Ino | shifted
+	if t.inos[low.Ino] > 0 {
+		return low.Ino | shifted
 	}
-	return key.Ino
+	return low.Ino
 }
 
 // Device returns the device number of the root.
 func (t *Table) Device() uint64 { return t.Root.id.Dev }
 
-func (t *Table) findLocked(st *backing.Stat, s names.Stored) *Inode {
-	n := t.byKey[st.Key()]
+func (t *Table) findLocked(st *backing.Stat, s names.Stored, parent *Inode) *Inode {
+	n := t.byKey[t.keyLocked(st.Key(), s, parent)]
 	if n == nil || n.id.Same(st) && (st.Type() != unix.S_IFREG || n.sealed == s.Kind.Sealed() && n.broken == s.Kind.Broken()) {
 		return n
 	}
@@ -131,14 +133,15 @@ func (t *Table) findLocked(st *backing.Stat, s names.Stored) *Inode {
 	return nil
 }
 
-func (t *Table) addLocked(st *backing.Stat, s names.Stored) *Inode {
+func (t *Table) addLocked(st *backing.Stat, s names.Stored, parent *Inode) *Inode {
 	t.last++
 	n := &Inode{ID: t.last, Ino: st.Ino, Type: st.Type(), id: *st, sealed: s.Kind.Sealed(), broken: s.Kind.Broken()}
 	if t.inos[st.Ino] > 0 {
 		n.Ino |= shifted
 	}
 	t.byID[n.ID] = n
-	t.byKey[st.Key()] = n
+	n.key = t.keyLocked(st.Key(), s, parent)
+	t.byKey[n.key] = n
 	return n
 }
 
@@ -169,6 +172,20 @@ func (t *Table) Forget(id, count uint64) {
 	t.reapLocked(n)
 }
 
+// Hold counts one lookup of n, which Forget takes back.
+func (t *Table) Hold(n *Inode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n.lookups++
+}
+
+// All returns the inodes that the table holds.
+func (t *Table) All() []*Inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Values(t.byID))
+}
+
 // Moved says that a directory got another path.
 func (t *Table) Moved() {
 	t.mu.Lock()
@@ -193,8 +210,28 @@ func (t *Table) routeLocked(n *Inode) *route.Dir {
 	}
 	a := n.aliases[len(n.aliases)-1]
 	d := t.routeLocked(a.Parent).Child(a.Name)
+	if b := n.Box.Load(); b != nil && d.Box() {
+		if m := b.Mailbox.Load(); m != nil {
+			d = d.As(m)
+		}
+	}
 	n.route.Store(&routed{dir: d, moves: t.moves})
 	return d
+}
+
+// SetMailbox says what the header in directory n, which has a Box, tells.
+func (t *Table) SetMailbox(n *Inode, m *route.Mailbox) {
+	t.mu.Lock()
+	defer t.unlock()
+	before := t.routeLocked(n).User()
+	if n.Box.Load().Mailbox.Swap(m) != nil {
+		t.moves++ // what is below it may have another owner
+	} else {
+		n.route.Store(nil)
+	}
+	if t.routeLocked(n).User() != before && n.children > 0 {
+		t.handOverLocked(n)
+	}
 }
 
 // detachLocked makes n unreachable by its lower identity.
@@ -203,7 +240,7 @@ func (t *Table) detachLocked(n *Inode) {
 		return
 	}
 	n.detached = true
-	delete(t.byKey, n.id.Key())
+	delete(t.byKey, n.key)
 }
 
 // reapLocked removes n when nobody refers to it any more.
@@ -218,7 +255,7 @@ func (t *Table) reapLocked(n *Inode) {
 		}
 	}
 	if !n.detached {
-		delete(t.byKey, n.id.Key())
+		delete(t.byKey, n.key)
 	}
 	t.dropAliasesLocked(n)
 	t.unbornLocked(n)
@@ -227,10 +264,7 @@ func (t *Table) reapLocked(n *Inode) {
 
 // Close closes every descriptor. No request may be under way or come any more.
 func (t *Table) Close() {
-	t.mu.Lock()
-	all := slices.Collect(maps.Values(t.byID))
-	t.mu.Unlock()
-	for _, n := range all {
+	for _, n := range t.All() {
 		n.close(t.Cache)
 	}
 }

@@ -134,6 +134,9 @@ func (c *Codec) encode(l seal.Label, s string) string {
 	return string(out)
 }
 
+// PlainNames reports whether names = "plain" (N6) is selected for new entries.
+func (c *Codec) PlainNames() bool { return c.plain }
+
 // Create returns the stored name for a new entry in a directory of the view;
 // regular says that it will be a regular file, root that the directory is the
 // root (N3, N4, N6).

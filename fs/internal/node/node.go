@@ -70,6 +70,10 @@ func (fs *FS) DropPages(ids []uint64) {
 	}
 }
 
+// DropEntry makes the kernel look up a name in a directory again. It must not be
+// called from a handler of the same directory.
+func (fs *FS) DropEntry(dir uint64, name string) { fs.server.EntryNotify(dir, name) }
+
 func (fs *FS) inode(id uint64) *inode.Inode { return fs.tree.Table.Get(id) }
 
 func status(err error) fuse.Status { return fuse.Status(tree.Errno(err)) }

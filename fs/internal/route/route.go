@@ -155,6 +155,7 @@ type Dir struct {
 	spot    spot
 	scratch bool // of messages on the way: see Scratch
 	box     bool // its header tells the mailbox: see Box
+	former  []account.User
 }
 
 // Root returns the root of the view.
@@ -172,7 +173,7 @@ func (p *Policy) Root() *Dir {
 func (d *Dir) Child(name string) *Dir {
 	c := &Dir{pol: d.pol, up: d, name: name, depth: d.depth, off: d.off, vars: d.vars, user: d.user, tree: d.tree, inTree: d.inTree}
 	if d.pol.cyrus {
-		c.spot, c.scratch = d.spot, d.scratch
+		c.spot, c.scratch, c.former = d.spot, d.scratch, d.former
 		d.descendCyrus(c, name)
 		c.off = c.user == "" && c.spot == outside
 	} else if c.user == "" && !c.off {

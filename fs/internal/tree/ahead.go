@@ -77,7 +77,7 @@ func (l *Listing) Look(room int) error {
 		}
 		room -= replyEntry + len(v.name)
 		key := backing.Key{Dev: l.t.Table.Device(), Ino: batch[i].Ino}
-		if v.stored.Kind != names.Hidden && !l.t.Table.KernelHolds(key, l.dir, v.stored.Name) {
+		if v.stored.Kind != names.Hidden && !l.t.Table.KernelHolds(key, l.dir, v.stored) {
 			todo = append(todo, v)
 		}
 	}

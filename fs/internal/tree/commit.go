@@ -18,7 +18,7 @@ func (c *conversion) commit(temp string) error {
 			return ErrBusy
 		}
 	}
-	first.n = c.t.Table.Known(&first.st, first.s)
+	first.n = c.t.Table.Known(first.dir, &first.st, first.s)
 	if temp != "" && first.n != nil && !first.n.Retire(c.t.Table.Cache) {
 		return ErrBusy
 	}
@@ -71,10 +71,25 @@ func (c *conversion) replace(i int, temp string) error {
 		return err
 	}
 	st, err := p.d.Stat(s.Name)
-	if err == nil && c.places[0].n != nil {
-		c.t.Table.Rebind(c.places[0].n, &st, inode.Alias{Parent: p.dir, Name: p.name, Stored: s})
+	if n := c.places[0].n; err == nil && n != nil {
+		if c.parted {
+			c.t.Table.DropAlias(n, p.dir, p.name, false)
+		} else {
+			c.t.Table.Rebind(n, &st, inode.Alias{Parent: p.dir, Name: p.name, Stored: s})
+		}
 	}
 	return err
+}
+
+// tell has the kernel look up names anew that are those of another file now. No lock
+// may be held: a request that waits for it may hold the directory in the kernel.
+func (c *conversion) tell() {
+	if !c.parted || c.t.DropEntry == nil {
+		return
+	}
+	for i := range c.places {
+		c.t.DropEntry(c.places[i].dir.ID, c.places[i].name)
+	}
 }
 
 // put is the step of replace that counts: the first name takes the temporary file,

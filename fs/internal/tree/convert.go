@@ -59,10 +59,10 @@ func (t *Tree) Convert(all []Name, g Goal) (int64, error) {
 	if first.st.Type() != unix.S_IFREG && first.st.Type() != unix.S_IFLNK {
 		return 0, c.commit("")
 	}
-	if first.st.Nlink != uint32(len(all)) {
+	if first.st.Nlink != uint32(len(all)) && !c.parts() {
 		return 0, fmt.Errorf("%w: it has %d links, of which %d are known", ErrBusy, first.st.Nlink, len(all))
 	}
-	if first.n = t.Table.Known(&first.st, first.s); first.n != nil && first.n.Handles() > 0 {
+	if first.n = t.Table.Known(first.dir, &first.st, first.s); first.n != nil && first.n.Handles() > 0 {
 		return 0, ErrBusy
 	}
 	temp, done := t.temporary()
@@ -78,6 +78,7 @@ func (t *Tree) Convert(all []Name, g Goal) (int64, error) {
 		_ = quietly(first, func() error { return first.d.Unlink(temp) })
 		return 0, err
 	}
+	c.tell()
 	return size, nil
 }
 
@@ -116,10 +117,23 @@ func quietlyLocked(p *place, f func() error) error {
 	return p.d.Utimes(".", times)
 }
 
+// parts reports whether the names of c have to be parted from the others of their
+// file: it is under a key of a former owner, whose the other names still are.
+func (c *conversion) parts() bool {
+	p := &c.places[0]
+	if !p.s.Kind.Sealed() {
+		return false
+	}
+	id, err := c.t.keyID(p.dir, p.d, p.s, &p.st)
+	c.parted = err == nil && c.t.keysFor(p.dir, p.name).foreign(id)
+	return c.parted
+}
+
 // conversion is one call of Convert.
 type conversion struct {
 	t      *Tree
 	goal   Goal
+	parted bool // the other links of the file stay what they are: see parts
 	places []place
 	to     []names.Stored
 }
@@ -151,7 +165,7 @@ func (c *conversion) add(n Name) error {
 	if q.s.Kind.Broken() {
 		return errBroken
 	}
-	if c.t.refused(n.Dir, q.s, &q.st, c.goal) {
+	if c.goal == Encrypt && c.t.refuses(n.Dir, q.s, q.st.Type()) {
 		return errPlain
 	}
 	c.to = append(c.to, to)

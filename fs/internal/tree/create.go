@@ -35,13 +35,13 @@ func (t *Tree) Create(p *inode.Inode, w NewEntry) (Node, error) {
 			return err
 		}
 		c, err := contentIn(f, 0, s, keys)
-		if err != nil {
-			_ = f.Close()
-			return err
+		var st backing.Stat
+		if err == nil {
+			st, err = f.Stat()
 		}
-		st, err := f.Stat()
 		if err != nil {
 			_ = f.Close()
+			_ = d.Unlink(s.Name)
 			return err
 		}
 		a := inode.Alias{Parent: p, Name: w.Name, Stored: s}
@@ -96,7 +96,8 @@ func contentIn(f *backing.File, stored int64, s names.Stored, keys fileKeys) (in
 }
 
 // add makes the stored entry s for w in p by calling mk, with what has to be there
-// before (N5) and the group of a set-group-id directory.
+// before (N5) and the group of a set-group-id directory. An mk that fails undoes what
+// it has done.
 func (t *Tree) add(p *inode.Inode, w *NewEntry, s names.Stored, mk func(*backing.Dir) error) error {
 	d, err := t.dirFor(p, w.Name)
 	if err != nil {
@@ -111,13 +112,21 @@ func (t *Tree) add(p *inode.Inode, w *NewEntry, s names.Stored, mk func(*backing
 	if err := t.prepare(p, d, s, w.Name); err != nil {
 		return err
 	}
-	if err := mk(d); err != nil {
-		if s.Long && !errors.Is(err, unix.EEXIST) {
-			_ = d.Unlink(s.Side())
-		}
-		return err
+	err = mk(d)
+	if err != nil {
+		dropSide(d, s)
 	}
-	return nil
+	return err
+}
+
+// dropSide removes the side entry of a long name whose entry has not come about.
+func dropSide(d *backing.Dir, s names.Stored) {
+	if !s.Long {
+		return
+	}
+	if _, err := d.Stat(s.Name); errors.Is(err, unix.ENOENT) {
+		_ = d.Unlink(s.Side())
+	}
 }
 
 // prepare does what has to be done before the stored entry s for name appears in d,
@@ -190,6 +199,11 @@ func (t *Tree) makeAs(p *inode.Inode, w *NewEntry, s names.Stored, mk func(*back
 		}
 		st, err := d.Stat(s.Name)
 		if err != nil {
+			if w.Mode&unix.S_IFMT == unix.S_IFDIR {
+				_ = d.Rmdir(s.Name)
+			} else {
+				_ = d.Unlink(s.Name)
+			}
 			return err
 		}
 		node = t.ref(p, d, w.Name, s, st)
@@ -202,6 +216,9 @@ func (t *Tree) makeAs(p *inode.Inode, w *NewEntry, s names.Stored, mk func(*back
 func (t *Tree) Readlink(n *inode.Inode) (string, error) {
 	var target string
 	err := t.at(n, func(d *backing.Dir, a inode.Alias) (err error) {
+		if t.refuses(a.Parent, a.Stored, n.Type) {
+			return errPlain
+		}
 		target, err = t.target(d, a.Stored)
 		return err
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/content"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/format"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/route"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/seal"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
@@ -18,6 +19,8 @@ var (
 	errStale = fmt.Errorf("inode has no name any more: %w", unix.ESTALE)
 	// errBroken is the answer for entries that only can be removed (N9).
 	errBroken = fmt.Errorf("entry is damaged: %w", format.ErrCorrupt)
+	// errForeign is the answer for a header of another mailbox's directory.
+	errForeign = fmt.Errorf("header names another mailbox than its directory: %w", format.ErrCorrupt)
 	// errPlain is the answer for plain entries with plain = "refuse".
 	errPlain = errors.New("plain entry is refused")
 )
@@ -42,7 +45,7 @@ func Errno(err error) unix.Errno {
 // damaged reports whether err says that something in the store is wrong, as
 // opposed to refused, full or absent.
 func damaged(err error) bool {
-	for _, e := range []error{format.ErrCorrupt, format.ErrUnsupported, seal.ErrName, secret.ErrUnknownKey, secret.ErrNotEnrolled, errPlain} {
+	for _, e := range []error{format.ErrCorrupt, format.ErrUnsupported, seal.ErrName, secret.ErrUnknownKey, secret.ErrNotEnrolled, route.ErrHeader, errPlain} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -46,13 +46,15 @@ func (t *Tree) linkAlias(n *inode.Inode, a inode.Alias, q *inode.Inode, newName 
 	}
 	st, err := src.st, src.d.Link(src.s.Name, dst.d, s.Name)
 	if err == nil {
-		st, err = dst.d.Stat(s.Name)
-	} else if s.Long {
-		_ = dst.d.Unlink(s.Side())
+		if st, err = dst.d.Stat(s.Name); err != nil {
+			_ = dst.d.Unlink(s.Name)
+		}
 	}
 	if err != nil {
+		dropSide(dst.d, s)
 		return Node{}, err
 	}
+	t.tellMove(q, newName)
 	return t.ref(q, dst.d, newName, s, st), nil
 }
 
@@ -68,15 +70,28 @@ func (t *Tree) linkUnnamed(n *inode.Inode, q *inode.Inode, newName string) (Node
 	s := t.Codec.Create(newName, true, q == t.Table.Root)
 	var node Node
 	err := t.add(q, &NewEntry{Name: newName}, s, func(d *backing.Dir) error {
-		_, err := n.WithFile(func(f *backing.File, _ inode.Content) error { return f.LinkTo(d, s.Name) })
+		var st backing.Stat
+		_, err := n.WithFile(func(f *backing.File, _ inode.Content) (err error) {
+			if st, err = f.Stat(); err != nil {
+				return err
+			}
+			if err = f.LinkTo(d, s.Name); err != nil {
+				return err
+			}
+			// What is done cannot be undone: a file may get its first name only once.
+			if now, err := f.Stat(); err == nil {
+				st = now
+			} else {
+				st.Nlink = 1
+			}
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		st, err := d.Stat(s.Name)
-		if err == nil {
-			node = t.ref(q, d, newName, s, st)
-		}
-		return err
+		t.tellMove(q, newName)
+		node = t.ref(q, d, newName, s, st)
+		return nil
 	})
 	if err == nil {
 		t.Table.Named(n)

@@ -57,8 +57,15 @@ func (l *Listing) Peek() (e Entry, ok bool, err error) {
 			return Entry{}, false, err
 		}
 		key := backing.Key{Dev: l.t.Table.Device(), Ino: low.Ino}
-		e := Entry{Name: low.Name, Ino: l.t.Table.Ino(key), Type: low.Type, Next: low.Next, low: key}
-		if low.Name == "." || low.Name == ".." {
+		e := Entry{Name: low.Name, Ino: low.Ino, Type: low.Type, Next: low.Next, low: key}
+		switch low.Name {
+		case ".":
+			e.Ino = l.dir.Ino
+			return e, true, nil
+		case "..":
+			if a, ok := l.t.Table.Alias(l.dir); ok {
+				e.Ino = a.Parent.Ino
+			}
 			return e, true, nil
 		}
 		d := l.list.Dir()
@@ -67,6 +74,7 @@ func (l *Listing) Peek() (e Entry, ok bool, err error) {
 			l.list.Skip()
 			continue
 		}
+		e.Ino = l.t.Table.Ino(key, l.dir, e.view.stored)
 		if e.Type == 0 { // a filesystem that does not say
 			if st, err := d.Stat(low.Name); err == nil {
 				e.Type = st.Type()
@@ -84,7 +92,7 @@ func (l *Listing) Skip() { l.list.Skip() }
 // has gone, or that is "." or "..". It must come between Look and Done.
 func (l *Listing) Node(e Entry) (Node, bool) {
 	t, d, v := l.t, l.list.Dir(), e.view
-	if v == nil || t.Table.KernelHolds(e.low, l.dir, v.stored.Name) {
+	if v == nil || t.Table.KernelHolds(e.low, l.dir, v.stored) {
 		return Node{}, false
 	}
 	if !v.looked {

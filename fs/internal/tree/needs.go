@@ -32,7 +32,7 @@ func (t *Tree) needs(p *inode.Inode, d *backing.Dir, name string, s names.Stored
 	if s.Kind.Broken() {
 		return false, errBroken
 	}
-	if t.refused(p, s, st, g) {
+	if g == Encrypt && t.refuses(p, s, st.Type()) {
 		return false, errPlain
 	}
 	to, ok := t.goalName(p, name, st.Type(), g)
@@ -42,26 +42,36 @@ func (t *Tree) needs(p *inode.Inode, d *backing.Dir, name string, s names.Stored
 	if to.Kind != s.Kind {
 		return true, nil
 	}
-	if st.Type() != unix.S_IFREG || g == Decrypt || st.Size == 0 {
+	if st.Type() != unix.S_IFREG || g == Decrypt {
 		return false, nil
 	}
-	id, err := t.keyID(d, s, st)
+	id, err := t.keyID(p, d, s, st)
 	if err != nil || id == (secret.ID{}) {
 		return false, err
 	}
 	return t.keysFor(p, name).outdated(id), nil
 }
 
-// refused reports whether s is a plain file that the view refuses to serve: sealing
-// it would make it look genuine.
-func (t *Tree) refused(p *inode.Inode, s names.Stored, st *backing.Stat, g Goal) bool {
-	return t.RefusePlain && g == Encrypt && s.Kind == names.Plain && st.Type() == unix.S_IFREG && t.user(p) != ""
+// refuses reports whether nothing shows that the entry s of p, of type typ, was made
+// through the view, where plain = "refuse" asks for that: a plain file, or a symbolic
+// link whose target is not sealed. Sealing it would make it look genuine.
+func (t *Tree) refuses(p *inode.Inode, s names.Stored, typ uint32) bool {
+	if !t.RefusePlain || s.Kind.Broken() || t.user(p) == "" {
+		return false
+	}
+	switch typ {
+	case unix.S_IFREG:
+		return !s.Kind.Sealed()
+	case unix.S_IFLNK:
+		return s.Kind != names.Encrypted && !t.Codec.PlainNames() // N10: else links are always like that
+	}
+	return false
 }
 
-// keyID returns the content-key id of the sealed file s in d, or the zero id of an
+// keyID returns the content-key id of the sealed file s in d, the open p, or the zero id of an
 // empty one. What is being written tells it itself.
-func (t *Tree) keyID(d *backing.Dir, s names.Stored, st *backing.Stat) (secret.ID, error) {
-	n := t.Table.Known(st, s)
+func (t *Tree) keyID(p *inode.Inode, d *backing.Dir, s names.Stored, st *backing.Stat) (secret.ID, error) {
+	n := t.Table.Known(p, st, s)
 	if n != nil {
 		if c, ok := n.Content().(*content.File); ok {
 			if h, ok := c.Header(); ok {
@@ -69,6 +79,9 @@ func (t *Tree) keyID(d *backing.Dir, s names.Stored, st *backing.Stat) (secret.I
 			}
 			return secret.ID{}, nil
 		}
+	}
+	if st.Size == 0 {
+		return secret.ID{}, nil
 	}
 	f, err := d.Open(s.Name, unix.O_RDONLY|unix.O_NOATIME)
 	if err != nil {
@@ -93,6 +106,10 @@ func changed(d *backing.Dir, s names.Stored, st *backing.Stat) bool {
 // file of the site. What is sealed under a delivery key stays: only the user's identity opens it.
 func (k fileKeys) outdated(id [16]byte) bool {
 	isSite := id == k.t.Site.Meta.ID || id == k.t.Site.Delivery.ID
+	if k.foreign(id) {
+		_, err := k.formerKey(id)
+		return err == nil // else it stays what it is until the former owner is unlocked
+	}
 	want, err := k.sealing()
 	switch {
 	case err != nil || id == want.ID:

@@ -62,7 +62,7 @@ func (t *Tree) contentOf(n *inode.Inode, f *backing.File, a inode.Alias) (inode.
 	if !t.Table.Same(n, &st) {
 		return nil, errStale
 	}
-	if t.RefusePlain && !a.Stored.Kind.Sealed() && t.user(a.Parent) != "" {
+	if t.refuses(a.Parent, a.Stored, n.Type) {
 		return nil, errPlain
 	}
 	return contentIn(f, st.Size, a.Stored, t.keysFor(a.Parent, a.Name))
@@ -70,7 +70,10 @@ func (t *Tree) contentOf(n *inode.Inode, f *backing.File, a inode.Alias) (inode.
 
 // Release gives back a handle of n and reports whether cached pages of it must go,
 // because its key is gone.
-func (t *Tree) Release(n *inode.Inode) (dropPages bool) { return n.Release(t.Table.Cache) }
+func (t *Tree) Release(n *inode.Inode) (dropPages bool) {
+	t.noteWritten(n)
+	return n.Release(t.Table.Cache)
+}
 
 // Flush hands over what was written to n to the machine that keeps the store.
 func (t *Tree) Flush(n *inode.Inode) error {
@@ -83,11 +86,13 @@ type fileKeys struct {
 	t     *Tree
 	user  account.User
 	class route.Class
+
+	former []account.User // whose it was before
 }
 
 func (t *Tree) keysFor(dir *inode.Inode, name string) fileKeys {
 	r := t.Table.Route(dir)
-	return fileKeys{t, r.User(), r.Class(name)}
+	return fileKeys{t, r.User(), r.Class(name), r.Former()}
 }
 
 // New implements content.Keys.
@@ -149,6 +154,8 @@ func (k fileKeys) opening(id secret.ID) (*secret.Key, error) {
 		return k.t.Site.Delivery.Key, nil
 	case k.class == route.Scratch && id == k.t.scratch.ID:
 		return k.t.scratch.Key, nil
+	case k.foreign(id):
+		return k.formerKey(id)
 	case k.user == "":
 		return nil, fmt.Errorf("%w: %v, outside of any user's tree", secret.ErrUnknownKey, id)
 	}
@@ -168,19 +175,46 @@ func (k fileKeys) plaintext() bool {
 // noteOpened remembers that pages of a private file may be cached.
 func (t *Tree) noteOpened(n *inode.Inode, a inode.Alias) {
 	r := t.Table.Route(a.Parent)
-	if r.User() == "" || r.Class(a.Name) == route.Meta {
+	if r.User() == "" && len(r.Former()) == 0 || r.Class(a.Name) == route.Meta {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	set := t.opened[r.User()]
+	if old := t.noted[n]; old != nil && old != r {
+		t.unnoteLocked(n, old)
+	}
+	t.noted[n] = r
+	for _, u := range r.Former() {
+		t.noteLocked(n, u)
+	}
+	if r.User() != "" {
+		t.noteLocked(n, r.User())
+		t.used[r.User()] = time.Now()
+	}
+}
+
+func (t *Tree) noteLocked(n *inode.Inode, u account.User) {
+	set := t.opened[u]
 	if set == nil {
 		set = map[*inode.Inode]struct{}{}
-		t.opened[r.User()] = set
+		t.opened[u] = set
 	}
 	set[n] = struct{}{}
-	t.noted[n] = r.User()
-	t.used[r.User()] = time.Now()
+}
+
+// unnoteLocked undoes noteOpened for an inode of directory r.
+func (t *Tree) unnoteLocked(n *inode.Inode, r *route.Dir) {
+	delete(t.noted, n)
+	t.forgetLocked(n, r.User())
+	for _, u := range r.Former() {
+		t.forgetLocked(n, u)
+	}
+}
+
+func (t *Tree) forgetLocked(n *inode.Inode, u account.User) {
+	if delete(t.opened[u], n); len(t.opened[u]) == 0 {
+		delete(t.opened, u)
+	}
 }
 
 // Use returns how many handles of private files of u are open, and when one was
@@ -200,14 +234,8 @@ func (t *Tree) Use(u account.User) (handles int, last time.Time) {
 func (t *Tree) unnote(n *inode.Inode) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	u, ok := t.noted[n]
-	if !ok {
-		return
-	}
-	delete(t.noted, n)
-	delete(t.opened[u], n)
-	if len(t.opened[u]) == 0 {
-		delete(t.opened, u)
+	if r := t.noted[n]; r != nil {
+		t.unnoteLocked(n, r)
 	}
 }
 
@@ -220,7 +248,9 @@ func (t *Tree) KeysGone(u account.User) []uint64 {
 	delete(t.opened, u)
 	delete(t.used, u)
 	for n := range set {
-		delete(t.noted, n)
+		if r := t.noted[n]; r != nil {
+			t.unnoteLocked(n, r)
+		}
 	}
 	t.mu.Unlock()
 	var ids []uint64

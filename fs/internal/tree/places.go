@@ -18,7 +18,11 @@ func (t *Tree) Places(u account.User) ([][]string, error) {
 	for _, p := range partitions {
 		out = append(out, t.Policy.PathsOf(u, p)...)
 	}
-	return out, err
+	if err != nil || !t.Policy.Structured() {
+		return out, err
+	}
+	boxes, err := t.boxesOf(u, partitions)
+	return append(out, boxes...), err
 }
 
 // partitions returns the paths of Cyrus' partitions, or that of the root.

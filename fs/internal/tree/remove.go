@@ -23,12 +23,16 @@ func (t *Tree) Unlink(p *inode.Inode, name string) error {
 
 // Rmdir removes the empty directory name of p.
 func (t *Tree) Rmdir(p *inode.Inode, name string) error {
-	return t.remove(p, name, func(d *backing.Dir, s names.Stored, st *backing.Stat) error {
+	err := t.remove(p, name, func(d *backing.Dir, s names.Stored, st *backing.Stat) error {
 		if st.Type() != unix.S_IFDIR {
 			return unix.ENOTDIR
 		}
 		return t.rmdir(d, s)
 	})
+	if err == nil {
+		t.dropBox(p, name)
+	}
+	return err
 }
 
 func (t *Tree) remove(p *inode.Inode, name string, rm func(*backing.Dir, names.Stored, *backing.Stat) error) error {
@@ -43,7 +47,7 @@ func (t *Tree) remove(p *inode.Inode, name string, rm func(*backing.Dir, names.S
 	if err != nil {
 		return err
 	}
-	n, err := t.pin(d, s, &st)
+	n, err := t.pin(p, d, s, &st)
 	if err != nil {
 		return err
 	}
@@ -60,8 +64,8 @@ func (t *Tree) remove(p *inode.Inode, name string, rm func(*backing.Dir, names.S
 
 // pin keeps the inode of an entry that is about to lose its last name reachable for
 // whoever has it open, or is opening it. It returns the inode if the table has it.
-func (t *Tree) pin(d *backing.Dir, s names.Stored, st *backing.Stat) (*inode.Inode, error) {
-	n := t.Table.Known(st, s)
+func (t *Tree) pin(p *inode.Inode, d *backing.Dir, s names.Stored, st *backing.Stat) (*inode.Inode, error) {
+	n := t.Table.Known(p, st, s)
 	if n == nil || st.Type() != unix.S_IFDIR && st.Nlink > 1 {
 		return n, nil
 	}

@@ -51,7 +51,15 @@ func (t *Tree) rename(src, dst *place, flags uint32) error {
 	if flags&unix.RENAME_EXCHANGE != 0 {
 		return t.exchange(src, dst)
 	}
-	return t.move(src, dst)
+	m, err := t.newOwner(src, dst)
+	if err != nil {
+		return err
+	}
+	if err := t.move(src, dst); err != nil || m == nil {
+		return err
+	}
+	t.settle(dst.dir, m)
+	return nil
 }
 
 // lockPlaces opens the directories of a and b and locks their namespaces in order.
@@ -144,7 +152,7 @@ func (t *Tree) move(src, dst *place) error {
 		return err
 	}
 	if !dst.none {
-		if dst.n, err = t.pin(dst.d, dst.s, &dst.st); err != nil {
+		if dst.n, err = t.pin(dst.dir, dst.d, dst.s, &dst.st); err != nil {
 			return err
 		}
 	}
@@ -165,7 +173,7 @@ func (t *Tree) move(src, dst *place) error {
 	if err := t.renameStored(src, dst, s); err != nil {
 		return undo(err)
 	}
-	src.n = t.Table.Known(&src.st, src.s)
+	src.n = t.Table.Known(src.dir, &src.st, src.s)
 	if !dst.none {
 		t.replaced(dst, s)
 	}
@@ -174,6 +182,7 @@ func (t *Tree) move(src, dst *place) error {
 	}
 	t.removeShadowed(src.dir, src.d, src.name, src.s)
 	t.moved(src, dst, s)
+	t.tellMove(dst.dir, dst.name)
 	return nil
 }
 
@@ -248,7 +257,9 @@ func (t *Tree) exchange(a, b *place) error {
 	if err := a.d.Rename(a.s.Name, b.d, b.s.Name, unix.RENAME_EXCHANGE); err != nil {
 		return err
 	}
-	a.n, b.n = t.Table.Known(&a.st, a.s), t.Table.Known(&b.st, b.s)
+	t.tellMove(a.dir, a.name)
+	t.tellMove(b.dir, b.name)
+	a.n, b.n = t.Table.Known(a.dir, &a.st, a.s), t.Table.Known(b.dir, &b.st, b.s)
 	if a.n != nil {
 		t.Table.DropAlias(a.n, a.dir, a.name, false)
 	}

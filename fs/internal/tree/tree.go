@@ -68,14 +68,20 @@ type Options struct {
 type Tree struct {
 	Options
 	Table *inode.Table
+	// DropEntry, if set, makes the kernel look up the name in a directory, by its node
+	// id, again.
+	DropEntry func(dir uint64, name string)
 
 	mu     sync.Mutex
 	opened map[account.User]map[*inode.Inode]struct{} // private files that may have cached pages
-	noted  map[*inode.Inode]account.User              // the same, by inode
+	noted  map[*inode.Inode]*route.Dir                // the same, by inode: where it was opened
 	used   map[account.User]time.Time                 // when a private file was opened last
 	temps  map[string]struct{}                        // temporary files of conversions under way (N12)
 
+	watching []*Moves
+
 	scratch secret.ContentKey // of messages on the way (C15), where the policy has such
+	boxes   boxes
 }
 
 // New makes a Tree over the open root of a store. What an earlier process left
@@ -93,7 +99,7 @@ func New(o Options) (*Tree, error) {
 		Options: o,
 		Table:   inode.NewTable(o.Store, st, o.Policy, o.Descriptors),
 		opened:  map[account.User]map[*inode.Inode]struct{}{},
-		noted:   map[*inode.Inode]account.User{},
+		noted:   map[*inode.Inode]*route.Dir{},
 		used:    map[account.User]time.Time{},
 		temps:   map[string]struct{}{},
 	}
@@ -110,6 +116,14 @@ type Node struct {
 // dir returns the descriptor of directory n with a count for the caller, walking
 // up the tree as far as needed. No namespace lock may be held.
 func (t *Tree) dir(n *inode.Inode) (*backing.Dir, error) {
+	d, err := t.openDir(n)
+	if err == nil && t.Policy.Structured() {
+		t.identify(n, d)
+	}
+	return d, err
+}
+
+func (t *Tree) openDir(n *inode.Inode) (*backing.Dir, error) {
 	return n.Dir(t.Table.Cache, func() (*backing.Dir, error) {
 		var d *backing.Dir
 		err := t.at(n, func(parent *backing.Dir, a inode.Alias) (err error) {

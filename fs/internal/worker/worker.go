@@ -58,10 +58,18 @@ type Report struct {
 	Busy    int64 `json:"busy"`    // in use: another pass will try
 	Locked  int64 `json:"locked"`  // not readable without the user's key
 	Failed  int64 `json:"failed"`  // damaged, or refused by the store; logged
+	Refused int64 `json:"refused"` // of those: plain entries, by plain = "refuse"
 }
 
 // Complete reports whether nothing is left that a pass could convert.
 func (r Report) Complete() bool { return r.Left == r.Done && r.Busy == 0 }
+
+// link is a file with several links, and the owner of some of them: a mailbox that
+// changed hands may have links to those of its former owner.
+type link struct {
+	file  backing.Key
+	owner account.User
+}
 
 // pass is one walk over the tree of a user.
 type pass struct {
@@ -70,9 +78,9 @@ type pass struct {
 	user   account.User
 	goal   tree.Goal
 	dry    bool
-	linked map[backing.Key][]tree.Name // files with several links, by lower inode
-	links  int                         // names in linked
-	held   []uint64                    // directories of linked names: they keep their names until these are converted
+	linked map[link][]tree.Name // files with several links
+	links  int                  // names in linked
+	held   []uint64             // directories of linked names: they keep their names until these are converted
 
 	mu     sync.Mutex
 	report Report
@@ -90,7 +98,7 @@ func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool,
 		return Report{}, ctx.Err()
 	}
 	defer func() { <-w.slots }()
-	p := &pass{Worker: w, ctx: ctx, user: u, goal: g, dry: dry, linked: map[backing.Key][]tree.Name{}, show: show}
+	p := &pass{Worker: w, ctx: ctx, user: u, goal: g, dry: dry, linked: map[link][]tree.Name{}, show: show}
 	defer p.release()
 	err := p.places()
 	return p.report, err
@@ -102,12 +110,35 @@ func (p *pass) places() error {
 	if err != nil {
 		return err
 	}
+	moves := p.tree.WatchMoves(p.user)
+	defer moves.Close()
 	for _, path := range places {
 		if err := p.descend(p.tree.Table.Root, path); err != nil {
 			return err
 		}
 	}
+	if err := p.followMoves(moves); err != nil {
+		return err
+	}
 	p.convertLinked()
+	return p.settle(places)
+}
+
+// settle removes what says that mailboxes had another owner, where that matters no
+// longer.
+func (p *pass) settle(places [][]string) error {
+	if p.dry || !p.tree.Policy.Structured() {
+		return nil
+	}
+	for _, path := range places {
+		err := p.tree.Visit(path, func(n *inode.Inode) error {
+			p.tree.Settle(n)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -150,15 +181,9 @@ func (p *pass) walk(n *inode.Inode) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := p.ctx.Err(); err != nil {
+		if err := p.entry(tree.Name{Dir: n, Name: e.Name}, e.Type == unix.S_IFDIR); err != nil {
 			return err
 		}
-		if e.Type == unix.S_IFDIR {
-			if err := p.walkChild(n, e.Name); err != nil {
-				return err
-			}
-		}
-		p.visit(tree.Name{Dir: n, Name: e.Name})
 	}
 	if !p.dry {
 		p.tree.DropLeftovers(n)
@@ -219,7 +244,8 @@ func (p *pass) visit(n tree.Name) {
 	case err != nil:
 		p.failed(n, 1, err)
 	case need && !p.dry && st.Nlink > 1 && st.Type() == unix.S_IFREG:
-		p.linked[st.Key()] = append(p.linked[st.Key()], n)
+		l := link{st.Key(), p.tree.Owner(n.Dir)}
+		p.linked[l] = append(p.linked[l], n)
 		p.links++
 	case need && !p.dry:
 		p.convert([]tree.Name{n}, st.Size)
@@ -272,7 +298,12 @@ func (p *pass) failed(n tree.Name, links int64, err error) {
 		p.count(func(r *Report) { r.Locked += links })
 		return
 	}
-	p.count(func(r *Report) { r.Failed += links })
+	p.count(func(r *Report) {
+		r.Failed += links
+		if tree.IsRefused(err) {
+			r.Refused += links
+		}
+	})
 	p.log.Warn("cannot convert an entry: it stays as it is", "user", p.user, "path", p.tree.PathOf(n), "error", err)
 }
 

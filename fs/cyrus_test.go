@@ -1,0 +1,325 @@
+package fs_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/fs"
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
+	"github.com/mailcryptfs/mailcryptfs/keyring/site"
+)
+
+func mountCyrus(t *testing.T, store string) mount {
+	t.Helper()
+	return mountCyrusWith(t, store, func(*fs.Options) {})
+}
+
+// mountCyrusWith mounts under one and the same site secret each time.
+func mountCyrusWith(t *testing.T, store string, adapt func(*fs.Options)) mount {
+	t.Helper()
+	if err := os.MkdirAll(store+"/.mailcryptfs", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := site.Derive(bytes.Repeat([]byte{7}, secret.Size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mountWith(t, store, func(o *fs.Options) {
+		o.Layout.Profile, o.Site = "cyrus", s
+		adapt(o)
+	})
+}
+
+const cyrusMagic = "\241\002\213\015Cyrus mailbox header\n" +
+	"\"The best thing about this system was that it had lots of goals.\"\n" +
+	"\t--Jim Morris on Andrew\n"
+
+// box makes the directory of a mailbox as Cyrus does: index first, then the header by rename.
+func (m mount) box(t *testing.T, id, mailbox string) string {
+	t.Helper()
+	dir := filepath.Join(m.view, "uuid", id[:1], id[1:2], id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/cyrus.index", "index")
+	rehead(t, dir, mailbox)
+	return dir
+}
+
+// rehead rewrites a header.
+func rehead(t *testing.T, dir, mailbox string) {
+	t.Helper()
+	write(t, dir+"/cyrus.header.NEW", cyrusMagic+"%(T e N "+mailbox+" I "+filepath.Base(dir)+" A %(alice lrswipkxtecdan))\n")
+	if err := os.Rename(dir+"/cyrus.header.NEW", dir+"/cyrus.header"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString(content)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func reads(t *testing.T, path, want string) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != want {
+		t.Errorf("%s: %q, %v; want %q", path, got, err, want)
+	}
+}
+
+func fails(t *testing.T, path string, want unix.Errno) {
+	t.Helper()
+	if _, err := os.ReadFile(path); !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %v", path, err, want)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Size() == 0 {
+		t.Errorf("%s: %v, %v", path, info, err)
+	}
+}
+
+// lockUser is what the daemon does when a user's keys go.
+func (m mount) lockUser(u account.User) {
+	m.keys.lock(u, true)
+	m.KeysGone(u)
+}
+
+func (m mount) encrypt(t *testing.T, u account.User) fs.Report {
+	t.Helper()
+	r, err := m.Encrypt(t.Context(), u, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestCyrusByName(t *testing.T) {
+	m := mountCyrus(t, t.TempDir())
+	for _, dir := range []string{"user/alice/#sieve", "a/user/alice/Sent", "u/DELETED/user/alice/5F", "domain/example.org/user/alice", "user/bob", "public", "stage."} {
+		if err := os.MkdirAll(filepath.Join(m.view, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(m.view, dir, "1."), "text in "+dir)
+		write(t, filepath.Join(m.view, dir, "cyrus.cache"), "cache")
+	}
+	m.lockUser("alice")
+	for _, dir := range []string{"user/alice/#sieve", "domain/example.org/user/alice", "user/bob", "public", "stage."} {
+		reads(t, filepath.Join(m.view, dir, "1."), "text in "+dir)
+	}
+	for _, dir := range []string{"a/user/alice/Sent", "u/DELETED/user/alice/5F"} {
+		fails(t, filepath.Join(m.view, dir, "1."), unix.EACCES)
+		reads(t, filepath.Join(m.view, dir, "cyrus.cache"), "cache")
+	}
+	for _, tt := range []struct {
+		from, to string
+		want     error
+	}{
+		{"a/user/alice/Sent/1.", "user/alice/2.", nil},
+		{"a/user/alice/Sent/1.", "user/bob/2.", unix.EXDEV},
+		{"a/user/alice/Sent/1.", "public/2.", unix.EXDEV},
+		{"public/1.", "user/bob/2.", unix.EXDEV},
+		{"stage./1.", "user/alice/3.", unix.EXDEV},
+		{"stage./1.", "public/3.", unix.EXDEV},
+		{"public/1.", "stage./3.", unix.EXDEV},
+		{"stage./1.", "stage./3.", nil},
+	} {
+		if err := os.Link(filepath.Join(m.view, tt.from), filepath.Join(m.view, tt.to)); !errors.Is(err, tt.want) {
+			t.Errorf("link %s to %s: %v, want %v", tt.from, tt.to, err, tt.want)
+		}
+		if tt.want == nil {
+			continue
+		}
+		if err := os.Rename(filepath.Join(m.view, tt.from), filepath.Join(m.view, tt.to)); !errors.Is(err, tt.want) {
+			t.Errorf("rename %s to %s: %v, want %v", tt.from, tt.to, err, tt.want)
+		}
+	}
+	if leaks := grep(t, m.store, "text in"); leaks != nil {
+		t.Errorf("in clear: %q", leaks)
+	}
+}
+
+// TestCyrusStage checks that the key of messages on the way ends with the mount, and that the next one removes them.
+func TestCyrusStage(t *testing.T) {
+	store := t.TempDir()
+	t.Run("before", func(t *testing.T) {
+		m := mountCyrus(t, store)
+		for _, dir := range []string{"stage./sub", "sync./4711", "public"} {
+			if err := os.MkdirAll(filepath.Join(m.view, dir), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(m.view, dir, "left"), "on the way")
+		}
+		write(t, m.view+"/stage./left", "on the way")
+		reads(t, m.view+"/stage./left", "on the way")
+		if err := os.Symlink("../public", m.view+"/stage./link"); err != nil {
+			t.Fatal(err)
+		}
+		if leaks := grep(t, m.store, "on the way"); leaks != nil {
+			t.Errorf("in clear: %q", leaks)
+		}
+	})
+	t.Run("cluster", func(t *testing.T) { // the other host may still be at it, and its key is not here
+		m := mountCyrusWith(t, store, func(o *fs.Options) { o.Cluster = true })
+		fails(t, m.view+"/stage./left", unix.EIO)
+	})
+	m := mountCyrus(t, store)
+	for _, dir := range []string{"stage./sub", "sync./4711"} {
+		if entries, err := os.ReadDir(filepath.Join(m.view, dir)); err != nil || len(entries) != 0 {
+			t.Errorf("%s has %v, %v", dir, entries, err)
+		}
+	}
+	if _, err := os.Lstat(m.view + "/stage./left"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(m.view + "/stage./link"); err != nil {
+		t.Error(err)
+	}
+	reads(t, m.view+"/public/left", "on the way")
+}
+
+func TestCyrusByHeader(t *testing.T) {
+	m := mountCyrus(t, t.TempDir())
+	inbox, sieve, public := m.box(t, "ab01", "user.alice"), m.box(t, "ab02", "user.alice.#sieve"), m.box(t, "ab03", "public")
+	early := filepath.Join(m.view, "uuid/c/d/cd01")
+	if err := os.MkdirAll(early, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{inbox, sieve, public, early} {
+		write(t, dir+"/1.", "text")
+	}
+	rehead(t, early, "user.alice.early")
+	write(t, early+"/2.", "text")
+	m.lockUser("alice")
+	fails(t, inbox+"/1.", unix.EACCES)
+	fails(t, early+"/2.", unix.EACCES)
+	for _, path := range []string{sieve + "/1.", public + "/1.", early + "/1.", inbox + "/cyrus.index", inbox + "/cyrus.header"} {
+		if _, err := os.ReadFile(path); err != nil {
+			t.Error(err)
+		}
+	}
+	m.keys.lock("alice", false)
+	if r := m.encrypt(t, "alice"); r.Done == 0 || !r.Complete() {
+		t.Errorf("%+v", r)
+	}
+	m.lockUser("alice")
+	fails(t, early+"/1.", unix.EACCES)
+	reads(t, sieve+"/1.", "text")
+	reads(t, public+"/1.", "text")
+
+	rehead(t, inbox, "user.alice.renamed") // of the same user: nothing changes
+	fails(t, inbox+"/1.", unix.EACCES)
+	if err := os.Link(inbox+"/1.", early+"/3."); err != nil {
+		t.Error(err)
+	}
+	if err := os.Link(inbox+"/1.", public+"/3."); !errors.Is(err, unix.EXDEV) {
+		t.Error(err)
+	}
+}
+
+// TestCyrusChangesHands renames a mailbox of a locked user to another one: what is in it keeps its key until that user
+// is there, and then gets the new owner's.
+func TestCyrusChangesHands(t *testing.T) {
+	for _, to := range []account.User{"bob", ""} {
+		t.Run("to "+string(to), func(t *testing.T) {
+			m := mountCyrus(t, t.TempDir())
+			inbox, box := m.box(t, "ab01", "user.alice"), m.box(t, "ab02", "user.alice.project")
+			write(t, box+"/1.", "from alice")
+			write(t, box+"/2.", "linked")
+			if err := os.Link(box+"/2.", inbox+"/2."); err != nil {
+				t.Fatal(err)
+			}
+			m.lockUser("alice")
+			name := "public"
+			if to != "" {
+				name = "user." + string(to)
+			}
+			rehead(t, box, name)
+			write(t, box+"/3.", "from the new owner")
+			reads(t, box+"/3.", "from the new owner")
+			fails(t, box+"/1.", unix.EACCES)
+			if to != "" {
+				m.encrypt(t, to)
+			}
+			fails(t, box+"/1.", unix.EACCES)
+			record := m.store + "/.mailcryptfs/mailboxes/ab02.toml"
+			if _, err := os.Stat(record); err != nil {
+				t.Error(err)
+			}
+
+			m.keys.lock("alice", false)
+			reads(t, box+"/1.", "from alice")
+			m.lockUser("alice")
+			fails(t, box+"/1.", unix.EACCES)
+			m.keys.lock("alice", false)
+			if r := m.encrypt(t, "alice"); !r.Complete() || r.Done < 2 {
+				t.Errorf("%+v", r)
+			}
+			m.lockUser("alice")
+			reads(t, box+"/1.", "from alice")
+			reads(t, box+"/2.", "linked")
+			fails(t, inbox+"/2.", unix.EACCES)
+			if _, err := os.Stat(record); !errors.Is(err, os.ErrNotExist) {
+				t.Error("the record is still there:", err)
+			}
+			if to == "" {
+				return
+			}
+			m.lockUser(to)
+			for _, name := range []string{"1.", "2.", "3."} {
+				fails(t, box+"/"+name, unix.EACCES)
+			}
+		})
+	}
+}
+
+// TestCyrusForgedHeader puts the header of one mailbox into the directory of another, in the store.
+func TestCyrusForgedHeader(t *testing.T) {
+	m := mountCyrus(t, t.TempDir())
+	alice, bob := m.box(t, "ab01", "user.alice"), m.box(t, "ab02", "user.bob")
+	write(t, alice+"/1.", "text")
+	low := func(part string) string { // names are sealed: find the entry by what appears
+		t.Helper()
+		var found string
+		err := filepath.WalkDir(m.store, func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() && !strings.Contains(path, ".mailcryptfs") {
+				var st, want unix.Stat_t
+				if unix.Stat(path, &st) == nil && unix.Stat(part, &want) == nil && st.Ino == want.Ino {
+					found = path
+				}
+			}
+			return err
+		})
+		if err != nil || found == "" {
+			t.Fatal(found, err)
+		}
+		return found
+	}
+	from, to := low(bob+"/cyrus.header"), low(alice+"/cyrus.header")
+	forged, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, forged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reads(t, alice+"/1.", "text")
+	write(t, alice+"/2.", "text")
+	m.lockUser("bob")
+	reads(t, alice+"/2.", "text")
+	m.lockUser("alice")
+	fails(t, alice+"/2.", unix.EACCES)
+}
