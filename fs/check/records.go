@@ -120,7 +120,7 @@ func (k *recordsRun) all() error {
 		switch name {
 		case usersName:
 			return k.users(dir, join(path, name))
-		case storeName, auditName:
+		case storeName, auditName, records.EscrowName:
 			return nil
 		}
 		k.other(path, name, "")
