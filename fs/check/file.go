@@ -132,8 +132,8 @@ func (w *worker) judge(j job, f *backing.File, size int64) look {
 		}
 		return l
 	}
-	if j.stored.Kind == names.Unsupported {
-		l.answer.state = refused // nothing else of it is judged (F1)
+	if j.stored.Kind == names.Unsupported || j.at.route.Scratch() {
+		l.answer.state = refused // nothing else of it is judged (F1), or nobody but a running process can have its key (C15)
 		return l
 	}
 	l.bad = w.xattrsOf(f.Fd(), j.finding())

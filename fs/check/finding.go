@@ -29,6 +29,7 @@ const (
 	KeyUnusable        Kind = "key-unusable"        // a file under a key whose record is damaged
 	PlainRefused       Kind = "plain-refused"       // a plain file of a user where plain files are refused
 	Shadowed           Kind = "shadowed"            // an entry hidden by another one of the same view name (N8)
+	MailboxHeader      Kind = "mailbox-header"      // a header that does not tell whose a mailbox is (M1)
 	Unreadable         Kind = "unreadable"          // the lower filesystem gives an error
 )
 

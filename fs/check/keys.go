@@ -119,6 +119,9 @@ func (r *run) keyFor(p place, id secret.ID) answer {
 	if p.adrift && known {
 		k.user = owner // whose directory this is cannot be told
 	}
+	if was, ok := r.formerOwner(p, id); ok {
+		k.user = was
+	}
 	if a, ok := r.keys.answered(k); ok {
 		return a
 	}

@@ -90,7 +90,7 @@ func (r *run) find(components []string, stored bool) (target, error) {
 		if err != nil {
 			return target{}, err
 		}
-		p = next
+		p = r.identify(next)
 	}
 	return target{}, ErrNotFound
 }
@@ -138,7 +138,7 @@ func (r *run) usersOf(targets []target) map[account.User]bool {
 		switch {
 		case p.user() != "":
 			users[p.user()] = true
-		case !p.adrift && p.route.Above():
+		case !p.adrift && (p.route.Above() || p.route.Box()):
 			return nil
 		}
 	}

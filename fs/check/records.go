@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/former"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
@@ -120,6 +121,8 @@ func (k *recordsRun) all() error {
 		switch name {
 		case usersName:
 			return k.users(dir, join(path, name))
+		case former.DirName:
+			return k.mailboxes(dir, join(path, name))
 		case storeName, auditName, records.EscrowName:
 			return nil
 		}

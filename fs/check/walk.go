@@ -55,7 +55,9 @@ func (p place) user() account.User {
 func (r *run) wanted(p place) bool { return r.o.User == "" || p.user() == r.o.User }
 
 // leads reports whether there may be something to check below p.
-func (r *run) leads(p place) bool { return r.wanted(p) || !p.adrift && p.route.Above() }
+func (r *run) leads(p place) bool {
+	return r.wanted(p) || !p.adrift && (p.route.Above() || p.route.Box())
+}
 
 // walk lists a directory and checks each entry. It streams: what it holds is one descriptor and one buffer for each
 // directory on the way to the current entry. The error is that of the context.
@@ -137,6 +139,9 @@ func (r *run) descend(p place, name string, s names.Stored) error {
 		return nil
 	}
 	defer c.dir.Release()
+	if c = r.identify(c); c.route.Box() && !r.wanted(c) {
+		return nil
+	}
 	if r.wanted(c) {
 		for _, f := range r.xattrsOf(c.dir.Fd(), p.finding(name, s.Name)) {
 			r.found(f)

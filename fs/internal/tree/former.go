@@ -91,7 +91,7 @@ func (t *Tree) writeFormer(id string, users []account.User) error {
 	if err != nil {
 		return err
 	}
-	temp := "." + names.Temporary()
+	temp := "." + names.Temporary() + ".tmp" // K7: it has no meaning
 	if err := d.WriteDurable(temp, b); err != nil {
 		return err
 	}
