@@ -1,6 +1,7 @@
-// Package crash kills the daemon at random moments while writers are busy, starts it again over the stale mount, and
-// checks that everything which an fsync acknowledged is there, whole and only once. The writers keep their accounts on
-// another filesystem.
+// Package crash kills the daemon at random moments while a mail server's work goes on (package writers), starts it again
+// over the stale mount, and checks that everything which was acknowledged is there, whole and only once, and that every
+// acknowledged key opens. In every fourth round the machine loses its power as well: the filesystem of the store forgets
+// what was not synced.
 //
 // CRASH_ROUNDS sets the number of rounds; 20 is the short form that every run of the tests does.
 package crash

@@ -186,16 +186,11 @@ func TestControls(t *testing.T) {
 		lost    []string // kinds of writers, one of which has to miss something
 	}{
 		{"fsync does nothing", func(*trap.Call) bool { return true }, []string{"deliver", "append", "inplace"}},
-		{"fsync of directories does nothing", isDir, []string{"deliver", "rename", "replace", "link", "folder"}},
+		{"fsync of directories does nothing", (*trap.Call).IsDir, []string{"deliver", "rename", "replace", "link", "folder"}},
 		{"key records are not synced", func(c *trap.Call) bool { return strings.Contains(c.Path(), "/.mailcryptfs/") }, []string{"keys", "deliver"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := record(t, lowers(t)[0], time.Second, func(c *trap.Call) trap.Answer {
-				if tt.swallow(c) {
-					return trap.Return(0)
-				}
-				return trap.Pass
-			})
+			r := record(t, lowers(t)[0], time.Second, trap.Swallow(tt.swallow))
 			r.s.Announce(`.`)
 			seed := uint64(time.Now().UnixNano())
 			p := newReplayer(r, seed)
@@ -212,9 +207,4 @@ func TestControls(t *testing.T) {
 			t.Errorf("nothing was noticed at %d moments; seed %d", tries, seed)
 		})
 	}
-}
-
-func isDir(c *trap.Call) bool {
-	info, err := os.Stat(c.Path())
-	return err == nil && info.IsDir()
 }

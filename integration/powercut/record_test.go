@@ -15,9 +15,6 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/writers"
 )
 
-// syncs are the calls that make something durable.
-var syncs = []string{"fsync", "fdatasync", "syncfs"}
-
 // recording is what happened on a disk while the writers were busy.
 type recording struct {
 	l      lower
@@ -37,7 +34,7 @@ func record(t *testing.T, l lower, long time.Duration, judge trap.Judge) *record
 	var o harness.Options
 	var tr *trap.Trap
 	if judge != nil {
-		tr = trap.New(t, syncs...)
+		tr = trap.New(t, trap.Syncs...)
 		o.Under = tr.Under()
 	}
 	r := &recording{l: l, s: harness.New(t, o)}

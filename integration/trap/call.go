@@ -49,6 +49,12 @@ func (c *Call) Below(dir string) bool {
 	return p == dir || strings.HasPrefix(p, dir+"/")
 }
 
+// IsDir reports whether the call is about a directory.
+func (c *Call) IsDir() bool {
+	info, err := os.Stat(c.Path())
+	return err == nil && info.IsDir()
+}
+
 // Arg is argument i, as the manual numbers them from 0.
 func (c *Call) Arg(i int) uint64 { return c.args[i] }
 

@@ -58,6 +58,14 @@ func (a *account) note(format string, args ...any) error {
 	return err
 }
 
+// done writes a line for what was acknowledged, unless it failed.
+func (a *account) done(err error, format string, args ...any) error {
+	if err != nil {
+		return err
+	}
+	return a.note(format, args...)
+}
+
 // line is one line of an account.
 type line struct {
 	what string

@@ -21,17 +21,11 @@ func (w *writer) deliver() func(int) error {
 		if err := os.Rename(tmp, final); err != nil {
 			return err
 		}
-		if err := errors.Join(syncDir(w.place + "/new")); err != nil {
-			return err
-		}
-		if err := w.note("there %s", name); err != nil || i%4 != 3 {
+		if err := w.done(syncDir(w.place+"/new"), "there %s", name); err != nil || i%4 != 3 {
 			return err
 		}
 		old := fmt.Sprintf("%s-%d", w.id, i-3)
-		if err := errors.Join(w.note("going %s", old), os.Remove(w.place+"/new/"+old), syncDir(w.place+"/new")); err != nil {
-			return err
-		}
-		return w.note("gone %s", old)
+		return w.remove(w.place+"/new", old, os.Remove)
 	}
 }
 
@@ -52,7 +46,7 @@ func (w *writer) append() func(int) error {
 		} else {
 			err = unix.Fdatasync(int(f.Fd()))
 		}
-		return errors.Join(err, w.note("done %d", i))
+		return w.done(err, "done %d", i)
 	}
 }
 
@@ -68,7 +62,7 @@ func (w *writer) inPlace() func(int) error {
 				return err
 			}
 			_, err := f.Write(make([]byte, slots*slotSize))
-			return errors.Join(err, f.Sync(), w.note("made"))
+			return w.done(errors.Join(err, f.Sync()), "made")
 		}
 		s := r.IntN(slots)
 		generation[s] = generation[s]%250 + 1
@@ -78,7 +72,7 @@ func (w *writer) inPlace() func(int) error {
 		if _, err := f.WriteAt(bytes.Repeat([]byte{byte(generation[s])}, slotSize), int64(s*slotSize)); err != nil {
 			return err
 		}
-		return errors.Join(unix.Fdatasync(int(f.Fd())), w.note("done %d %d", s, generation[s]))
+		return w.done(unix.Fdatasync(int(f.Fd())), "done %d %d", s, generation[s])
 	}
 }
 
@@ -98,7 +92,7 @@ func (w *writer) rename() func(int) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(syncDir(w.place), w.note("done %d", i))
+		return w.done(syncDir(w.place), "done %d", i)
 	}
 }
 
@@ -117,7 +111,7 @@ func (w *writer) replace() func(int) error {
 		if err := os.Rename(path+".lock", path); err != nil {
 			return err
 		}
-		return errors.Join(syncDir(w.place), w.note("done %d", i))
+		return w.done(syncDir(w.place), "done %d", i)
 	}
 }
 
@@ -127,19 +121,16 @@ func (w *writer) link() func(int) error {
 	return func(i int) error {
 		name := fmt.Sprintf("%s-%d", w.id, i)
 		first := w.place + "/tmp/" + name
-		if err := errors.Join(put(first, mail(name)), syncDir(w.place+"/tmp"), w.note("made %s", name)); err != nil {
+		if err := w.done(errors.Join(put(first, mail(name)), syncDir(w.place+"/tmp")), "made %s", name); err != nil {
 			return err
 		}
 		if err := os.Link(first, w.place+"/cur/"+copyOf(name)); err != nil {
 			return err
 		}
-		if err := errors.Join(syncDir(w.place+"/cur"), w.note("linked %s", name)); err != nil || i%2 == 0 {
+		if err := w.done(syncDir(w.place+"/cur"), "linked %s", name); err != nil || i%2 == 0 {
 			return err
 		}
-		if err := errors.Join(w.note("going %s", name), os.Remove(first), syncDir(w.place+"/tmp")); err != nil {
-			return err
-		}
-		return w.note("gone %s", name)
+		return w.remove(w.place+"/tmp", name, os.Remove)
 	}
 }
 
@@ -161,16 +152,19 @@ func (w *writer) folder() func(int) error {
 				return err
 			}
 		}
-		if err := errors.Join(put(dir+"/cur/"+name, mail(name)), syncDir(dir+"/cur"), syncDir(dir), syncDir(w.place)); err != nil {
-			return err
-		}
-		if err := w.note("there %s", name); err != nil || i%5 != 4 {
+		err := errors.Join(put(dir+"/cur/"+name, mail(name)), syncDir(dir+"/cur"), syncDir(dir), syncDir(w.place))
+		if err := w.done(err, "there %s", name); err != nil || i%5 != 4 {
 			return err
 		}
 		old := fmt.Sprintf(".%s-%d", w.id, i-4)
-		if err := errors.Join(w.note("going %s", old), os.RemoveAll(w.place+"/"+old), syncDir(w.place)); err != nil {
-			return err
-		}
-		return w.note("gone %s", old)
+		return w.remove(w.place, old, os.RemoveAll)
 	}
+}
+
+// remove removes an entry of a directory: "going NAME", "gone NAME".
+func (w *writer) remove(dir, name string, rm func(string) error) error {
+	if err := errors.Join(w.note("going %s", name), rm(dir+"/"+name)); err != nil {
+		return err
+	}
+	return w.done(syncDir(dir), "gone %s", name)
 }

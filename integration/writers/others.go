@@ -103,10 +103,7 @@ func (w *writer) passwd() func(int) error {
 func (w *writer) enroll() func(int) error {
 	return func(i int) error {
 		user := fmt.Sprintf("%s-%d", w.id, i)
-		if err := w.verb([][]byte{Password(user, 0)}, "enroll", user, "--password-fd", "3"); err != nil {
-			return err
-		}
-		return w.note("done %s", user)
+		return w.done(w.verb([][]byte{Password(user, 0)}, "enroll", user, "--password-fd", "3"), "done %s", user)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -94,9 +95,9 @@ func Prepare(t testing.TB, s *harness.Site) {
 	must(unix.Close(fd))
 }
 
-// Begin unlocks alice and dave and starts the writers of round n, with accounts in a directory. last is the round before,
-// if there was one that has been checked.
-func Begin(t testing.TB, s *harness.Site, accounts string, n int, last *Work) *Work {
+// Begin unlocks alice and dave and starts the writers of round n, with accounts in a directory: those of these kinds, or
+// all. last is the round before, if there was one that has been checked.
+func Begin(t testing.TB, s *harness.Site, accounts string, n int, last *Work, kinds ...string) *Work {
 	t.Helper()
 	clock, err := NewClock(accounts + "/clock")
 	if err != nil {
@@ -112,6 +113,9 @@ func Begin(t testing.TB, s *harness.Site, accounts string, n int, last *Work) *W
 		}
 	}
 	for _, j := range w.jobs() {
+		if len(kinds) > 0 && !slices.Contains(kinds, j.kind) {
+			continue
+		}
 		p := harness.Spawn(t, "writer-"+j.kind, j.place, w.account(j.name), j.id, accounts+"/clock", harness.Binary(t), s.Config, s.View)
 		w.running = append(w.running, p)
 	}
@@ -135,6 +139,37 @@ func (w *Work) End(t testing.TB) {
 		p.Expect(t, "ended")
 		p.Wait(t)
 	}
+}
+
+// Clear removes everything from the mailboxes but what was there before the first round.
+func Clear(t testing.TB, s *harness.Site) {
+	t.Helper()
+	for _, u := range users[:3] {
+		box := s.View + "/" + u
+		entries, err := os.ReadDir(box)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if err := os.RemoveAll(box + "/" + e.Name()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, d := range []string{"/cur", "/new", "/tmp"} {
+			if err := os.Mkdir(box+d, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// lock locks a user.
+func (w *Work) lock(t testing.TB, user string) []Violation {
+	t.Helper()
+	if r := w.Site.Call(t, nil, "lock", user); r.Code != 0 {
+		return []Violation{{"keys", fmt.Sprintf("%s cannot be locked: exit %d: %s", user, r.Code, r.Err)}}
+	}
+	return nil
 }
 
 // unlock unlocks a user with the password after n changes.
