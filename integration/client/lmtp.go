@@ -99,13 +99,14 @@ func (x *Transaction) Data(t testing.TB, message string) []string {
 
 // Message is a mail that can be recognised by its subject; the text has so many lines more.
 func Message(subject string, lines int) string {
-	text := fmt.Sprintf("From: Sender <sender@example.net>\nTo: list@example.org\nSubject: %s\nDate: Mon, 2 Jan 2023 10:00:00 +0100\n"+
+	var text strings.Builder
+	fmt.Fprintf(&text, "From: Sender <sender@example.net>\nTo: list@example.org\nSubject: %s\nDate: Mon, 2 Jan 2023 10:00:00 +0100\n"+
 		"Message-ID: <%s@example.net>\nContent-Type: text/plain; charset=utf-8\n\nThis is the text of %s.\n",
 		subject, strings.ReplaceAll(subject, " ", "-"), subject)
 	for i := range lines {
-		text += fmt.Sprintf("line %d of %s: äöü 0123456789 abcdefghijklmnopqrstuvwxyz\n", i, subject)
+		fmt.Fprintf(&text, "line %d of %s: äöü 0123456789 abcdefghijklmnopqrstuvwxyz\n", i, subject)
 	}
-	return text
+	return text.String()
 }
 
 // CRLF is a text with the line ends of protocols.

@@ -39,7 +39,7 @@ const shipped = "../../contrib"
 const more = `
 proxyservers: cyrus
 sieve_proxyservers: cyrus
-imap_maxmessagesize: 20971520
+allowusermoves: yes
 `
 
 // layout says which directories Cyrus makes for its mailboxes.
@@ -49,7 +49,16 @@ const (
 	legacy layout = "legacy" // user/alice, with hash directories
 	uuid   layout = "uuid"   // one directory for each mailbox, without the user's name
 	domain layout = "domain" // legacy, with users of several domains
+	two    layout = "two"    // legacy, with two partitions below the view
 )
+
+// partitions are the paths of the partitions.
+func (l layout) partitions() []string {
+	if l == two {
+		return []string{mail, mail + "/default", mail + "/second"}
+	}
+	return []string{mail}
+}
 
 var legacyDirs = regexp.MustCompile(`(?m)^mailbox_legacy_dirs: yes$`)
 
@@ -66,6 +75,10 @@ func (l layout) conf(t testing.TB) string {
 		b = legacyDirs.ReplaceAll(b, []byte("mailbox_legacy_dirs: no"))
 	case domain:
 		b = append(b, "virtdomains: userid\n"...)
+		b = bytes.Replace(b, []byte("unixhierarchysep: no"), []byte("unixhierarchysep: yes"), 1)
+	case two:
+		one := []byte("partition-default: " + mail)
+		b = bytes.Replace(b, append(one, '\n'), fmt.Appendf(one, "/default\npartition-second: %s/second\n", mail), 1)
 	}
 	return string(b) + more
 }
@@ -75,6 +88,7 @@ type host struct {
 	*root
 	ports  map[string]int // by service
 	syslog *journal
+	sep    string // between the parts of a mailbox name
 }
 
 // journal collects what servers write; it is safe for concurrent use.
@@ -100,7 +114,11 @@ func (j *journal) String() string {
 // mailbox, and the password that the harness has for users.
 func (r *root) start(t testing.TB, l layout, users ...string) *host {
 	t.Helper()
-	h := &host{root: r, ports: map[string]int{}, syslog: new(journal)}
+	h := &host{root: r, ports: map[string]int{}, syslog: new(journal), sep: "."}
+	saslauthd := []string{"saslauthd", "-d", "-a", "pam", "-n", "2", "-m", "/run/saslauthd"}
+	if l == domain {
+		h.sep, saslauthd = "/", append(saslauthd, "-r")
+	}
 	r.own(t, "/run/cyrus", "/run/cyrus/socket", "/run/cyrus/proc", "/run/cyrus/lock", "/var/spool/sieve", mail)
 	services := ""
 	for _, name := range []string{"imap", "pop3", "sieve"} {
@@ -121,7 +139,7 @@ func (r *root) start(t testing.TB, l layout, users ...string) *host {
 	r.passwords(t, secrets)
 	h.listen(t)
 	must(t, os.MkdirAll(r.path("/run/saslauthd"), 0o755))
-	h.server(t, "saslauthd", "-d", "-a", "pam", "-n", "2", "-m", "/run/saslauthd")
+	h.server(t, saslauthd...)
 	h.server(t, "/usr/sbin/cyrmaster", "-D", "-C", "/etc/imapd.conf", "-M", "/etc/cyrus.conf")
 	harness.Eventually(t, patience, "Cyrus listens", func() bool {
 		for _, path := range []string{"/run/cyrus/socket/lmtp", "/run/cyrus/socket/idle", "/run/saslauthd/mux"} {
@@ -138,7 +156,7 @@ func (r *root) start(t testing.TB, l layout, users ...string) *host {
 	c := h.admin(t)
 	defer c.Close()
 	for _, u := range users {
-		c.OK(t, "CREATE user.%s", u)
+		c.OK(t, "CREATE %s", "user"+h.sep+u)
 	}
 	return h
 }
@@ -175,17 +193,23 @@ func (h *host) listen(t testing.TB) {
 		_ = conn.Close()
 		<-done
 		if t.Failed() {
-			t.Logf("syslog of %s:\n%s", h.dir, h.syslog)
+			t.Logf("syslog of %s:\n%s", h.dir, debugging.ReplaceAllString(h.syslog.String(), ""))
 		}
 	})
 }
+
+// debugging matches the lines of saslauthd that say nothing.
+var debugging = regexp.MustCompile(`(?m)^<39>.*saslauthd\[.*\n`)
 
 // server runs a program of the root until the test ends, with everything that it starts.
 func (h *host) server(t testing.TB, argv ...string) {
 	t.Helper()
 	cmd := h.command(t, argv...)
 	var out journal
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout = &out // saslauthd writes the same to stderr and to syslog
+	if argv[0] != "saslauthd" {
+		cmd.Stderr = &out
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = 10 * time.Second
 	must(t, cmd.Start())

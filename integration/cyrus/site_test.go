@@ -28,6 +28,7 @@ type options struct {
 	layout layout
 	grace  time.Duration // until a user without sessions is locked; an hour when 0
 	lines  string        // further lines of the configuration of mailcryptfs
+	user   string        // where the partitions are; the view is one when empty
 }
 
 // newSite makes a view with a Cyrus over it, for users who are enrolled and locked.
@@ -45,11 +46,17 @@ func newSiteOf(t testing.TB, o options, users ...string) *site {
 	if o.grace == 0 {
 		o.grace = time.Hour
 	}
+	if o.user == "" {
+		o.user = "%u"
+	}
 	r.own(t, "/run/cyrus/proc")
 	must(t, os.Mkdir(r.path("/run/mailcryptfs"), 0o755))
-	s := harness.New(t, harness.Options{Profile: "cyrus", User: "%u", Epoch: "1s", View: r.path(mail), Lines: fmt.Sprintf(
+	s := harness.New(t, harness.Options{Profile: "cyrus", User: o.user, Epoch: "1s", View: r.path(mail), Lines: fmt.Sprintf(
 		"pam = %q\ncyrus_proc = %q\ngrace = %q\n%s", r.path("/run/mailcryptfs/pam.sock"), r.path("/run/cyrus/proc"), o.grace, o.lines)})
 	s.Serve(t)
+	for _, p := range o.layout.partitions() {
+		r.own(t, p)
+	}
 	return &site{Site: s, host: r.start(t, o.layout, users...)}
 }
 
