@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -41,8 +42,8 @@ func TestKeysCoverTheStruct(t *testing.T) {
 			t.Errorf("key %q is not described", name)
 		}
 	}
-	if len(described) != typ.NumField() || len(described) > 33 {
-		t.Errorf("%d keys described, %d in the struct; the limit is 33", len(described), typ.NumField())
+	if len(described) != typ.NumField() || len(described) > 34 {
+		t.Errorf("%d keys described, %d in the struct; the limit is 34", len(described), typ.NumField())
 	}
 }
 
@@ -56,6 +57,11 @@ func TestParseGood(t *testing.T) {
 		"epoch = \"2s\"\nkdf_memory_kib = 19456\nkdf_time = 1\n",
 		"delivery = \"plaintext\"\nunenrolled = \"plaintext\"\n",
 		"enroll = \"auto\"\nrecovery = \"none\"\n",
+		"enroll = \"auto\"\nrecovery = \"optional\"\n",
+		"recovery = \"required\"\n",
+		"recovery = \"required\"\nrecovery_recipients = [\"age1qqqq\",\n  \"age1pq1qqqq\"]\n",
+		"site_secret = \"ask\"\n",
+		"site_secret = \"credential:site.secret\"\n",
 		"pam = \"\"\nanvil = \"/run/dovecot/anvil\"\ncyrus_proc = \"/var/lib/cyrus/proc\"\n",
 		"idle = \"30m\"\ngrace = \"10s\"\nsession_cap = \"12h\"\nworker_files = 50\nworker_bytes = 1000000\n",
 		"private = [\"*.glass\"]\nmeta = [\"dovecot.index.cache\"]\ncluster = true\n",
@@ -113,7 +119,16 @@ func TestParseBad(t *testing.T) {
 		{"memory", "kdf_memory_kib = 8192\n", []string{"kdf_memory_kib = 8192", "19456"}},
 		{"derivations", "max_derivations = 0\n", []string{"between 1 and 64"}},
 		{"auto without recovery", "enroll = \"auto\"\n", []string{`f:1: enroll = "auto"`, `recovery = "none"`}},
-		{"recovery to come", "recovery = \"required\"\n", []string{`f:1: recovery = "required"`, "not part of this version"}},
+		{"recovery", "recovery = \"maybe\"\n", []string{`f:1: recovery = "maybe"`, `"none" or "optional" or "required"`}},
+		{"unused recipients", "recovery_recipients = [\"age1q\"]\n", []string{"recovery = \"none\"", "would open nothing"}},
+		{"recipient", "recovery = \"required\"\nrecovery_recipients = [\"ssh-ed25519 AAAA\"]\n", []string{"f:2: recovery_recipients = \"ssh-ed25519 AAAA\"", "age1"}},
+		{"recipient with a newline", "recovery = \"required\"\nrecovery_recipients = [\"age1q\\nx\"]\n", []string{"f:2: recovery_recipients"}},
+		{"recipient twice", "recovery = \"required\"\nrecovery_recipients = [\"age1q\", \"age1q\"]\n", []string{"written twice"}},
+		{"long recipient", "recovery = \"required\"\nrecovery_recipients = [\"age1" + strings.Repeat("q", 5000) + "\"]\n", []string{"not the public half"}},
+		{"private half", "recovery = \"required\"\nrecovery_recipients = [\"AGE-SECRET-KEY-1NEEDLE\"]\n", []string{"private half", "take it off this machine"}},
+		{"many recipients", "recovery = \"required\"\nrecovery_recipients = [" + manyRecipients(17) + "]\n", []string{"17 recovery keys", "at most 16"}},
+		{"credential", "site_secret = \"credential:../x\"\n", []string{"f:1: site_secret", "does not name a credential"}},
+		{"relative secret", "site_secret = \"secret\"\n", []string{"f:1: site_secret", "absolute"}},
 		{"enroll", "enroll = \"always\"\n", []string{"f:1: enroll", `"manual" or "auto"`}},
 		{"pam in view", "pam = \"/srv/mail/pam\"\n", []string{"f:1: pam", "outside both"}},
 		{"pam is control", "pam = \"/run/mailcryptfs/control.sock\"\n", []string{"f:1: pam", "another path"}},
@@ -213,6 +228,7 @@ func FuzzParse(f *testing.F) {
 func normal(c Config) Config {
 	c.Private = append([]string{}, c.Private...)
 	c.Meta = append([]string{}, c.Meta...)
+	c.Recipients = append([]string{}, c.Recipients...)
 	return c
 }
 
@@ -227,5 +243,71 @@ func TestPAMSocketLiesBesideControl(t *testing.T) {
 		if c, err := Parse("f", []byte(text)); err != nil || c.PAM != want {
 			t.Errorf("%q: %q, %v; want %q", text, c.PAM, err, want)
 		}
+	}
+}
+
+func manyRecipients(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("\"age1q%d\"", i)
+	}
+	return strings.Join(all, ", ")
+}
+
+// TestPrivateHalfIsNotRepeated looks for a private key that somebody took for the public one in the error.
+func TestPrivateHalfIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	_, err := Parse("f", []byte("recovery = \"required\"\nrecovery_recipients = [\"AGE-SECRET-KEY-1NEEDLE\"]\n"))
+	if err == nil || strings.Contains(err.Error(), "NEEDLE") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAmend(t *testing.T) {
+	t.Parallel()
+	c := Default()
+	c.Recovery, c.Recipients = "required", []string{"age1one", "age1two"}
+	for _, tt := range []struct{ name, text, want string }{
+		{"empty", "", ""},
+		{"no newline at the end", "log_level = \"info\"", "log_level = \"info\"\n"},
+		{"replaced", "recovery = \"none\" # why not\n# a remark\nrecovery_recipients = []\nepoch = \"10m\"\n",
+			"recovery = \"required\"\n# a remark\nrecovery_recipients = [\"age1one\", \"age1two\"]\nepoch = \"10m\"\n"},
+		{"several lines", "recovery=\"optional\"\n recovery_recipients = [\n  \"age1one\", # the first ]\n]\n# end\n",
+			"recovery = \"required\"\nrecovery_recipients = [\"age1one\", \"age1two\"]\n# end\n"},
+		{"in a comment only", "# recovery_recipients = []\n", "# recovery_recipients = []\n"},
+	} {
+		got, err := Amend("f", []byte(tt.text), c, "recovery", "recovery_recipients")
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if !strings.HasPrefix(string(got), tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		if parsed, err := Parse("f", got); err != nil || !reflect.DeepEqual(parsed.Recipients, c.Recipients) || parsed.Recovery != "required" {
+			t.Errorf("%s: %+v, %v", tt.name, parsed, err)
+		}
+	}
+	for name, text := range map[string]string{
+		"other settings": "epoch = \"5m\"\n", "key as a quoted string": "\"recovery\" = \"none\"\n", "not valid": "epoch = 1\n",
+	} {
+		if got, err := Amend("f", []byte(text), c, "recovery", "recovery_recipients"); err == nil {
+			t.Errorf("%s: became %q", name, got)
+		}
+	}
+	if _, err := Amend("f", nil, c, "colour"); err == nil {
+		t.Error("an unknown key was written")
+	}
+}
+
+func TestDifferences(t *testing.T) {
+	t.Parallel()
+	a, b := Default(), Default()
+	if got := Differences(a, b); got != nil {
+		t.Errorf("%q", got)
+	}
+	b.Recipients, b.Epoch, b.Cluster = []string{"age1q"}, time.Hour, true
+	if got := Differences(a, b); !reflect.DeepEqual(got, []string{"epoch", "recovery_recipients", "cluster"}) {
+		t.Errorf("%q", got)
 	}
 }

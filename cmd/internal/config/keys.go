@@ -33,7 +33,7 @@ func placeKeys() []Key {
 			func(c *Config) any { return c.Private }},
 		{"meta", "Further names whose content the mail server must read while the user is locked.",
 			func(c *Config) any { return c.Meta }},
-		{"site_secret", "The site secret. Keep a copy in a safe place outside this machine: without it no mail can be read.",
+		{"site_secret", "The site secret: a file; \"credential:NAME\", a credential of the systemd unit; or \"ask\", when the daemon starts.\nKeep a copy in a safe place outside this machine: without it no mail can be read.",
 			func(c *Config) any { return c.SiteSecret }},
 		{"keyring", "Memory-backed directory (tmpfs, root only) with one entry per unlocked user.",
 			func(c *Config) any { return c.Keyring }},
@@ -61,10 +61,12 @@ func storageKeys() []Key {
 
 func sessionKeys() []Key {
 	return []Key{
-		{"enroll", "\"manual\": mailcryptfs enroll makes keys; \"auto\": a user's first login does (needs recovery = \"none\").",
+		{"enroll", "\"manual\": mailcryptfs enroll makes keys; \"auto\": a user's first login does (recovery has to be written, too).",
 			func(c *Config) any { return c.Enroll }},
-		{"recovery", "\"none\": a lost password loses the mail.",
+		{"recovery", "\"none\": a lost password loses the mail. \"optional\": recovery keys open it, if there are any below.\n\"required\": and nobody is enrolled while there are none.",
 			func(c *Config) any { return c.Recovery }},
+		{"recovery_recipients", "Public halves (age1...) of the recovery keys; mailcryptfs setup --recovery makes one. After a change:\nsystemctl reload mailcryptfs. Users follow at their next unlock.",
+			func(c *Config) any { return c.Recipients }},
 		{"anvil", "Dovecot's anvil socket (/run/dovecot/anvil), \"\" for none: its users are in use while they have sessions.",
 			func(c *Config) any { return c.Anvil }},
 		{"cyrus_proc", "Cyrus' directory of sessions (proc in its configdirectory), \"\" for none: the same.",

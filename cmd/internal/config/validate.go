@@ -65,6 +65,7 @@ func (c *Config) validate() []*KeyError {
 	v.layout(c)
 	v.choices(c)
 	v.sessions(c)
+	v.recovery(c)
 	v.numbers(c)
 	return v.errs
 }
@@ -84,8 +85,8 @@ func (v *checker) paths(c *Config) {
 			"choose two separate directories")
 		ok = false
 	}
+	v.siteSecret(c, ok)
 	for _, p := range []struct{ key, value, why string }{
-		{"site_secret", c.SiteSecret, "whoever takes the store would take the secret with it"},
 		{"keyring", c.Keyring, "keys of unlocked users must never reach a disk"},
 		{"control", c.Control, "a socket is no mail"},
 	} {
@@ -121,11 +122,6 @@ func (v *checker) optional(c *Config, disjoint bool) {
 
 func (v *checker) sessions(c *Config) {
 	v.oneOf("enroll", c.Enroll, "manual", "auto")
-	v.oneOf("recovery", c.Recovery, "none", "optional", "required")
-	if c.Recovery == "optional" || c.Recovery == "required" {
-		v.fail("recovery", c.Recovery, "recovery keys are not part of this version",
-			`write recovery = "none": a user who loses the password loses the mail`)
-	}
 	if c.Grace < time.Second || c.Grace > 24*time.Hour {
 		v.fail("grace", c.Grace, "is not between 1s and 24h", `write a time with a unit, for example "60s"`)
 	}
