@@ -1,10 +1,12 @@
 package ui
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -14,15 +16,15 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
-func readTerminal(prompt string, confirm bool) ([]byte, error) {
+func readTerminal(prompt string, confirm bool, otherwise string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return nil, Failf(ExitUsage, "use --password-fd N or --password-file FILE", "no terminal to ask for a password on")
+		return nil, Failf(ExitUsage, otherwise, "no terminal to ask for a password on")
 	}
 	defer tty.Close()
 	restore, err := silence(int(tty.Fd()))
 	if err != nil {
-		return nil, Failf(ExitIOErr, "use --password-fd N or --password-file FILE", "cannot turn off the echo of the terminal: %w", err)
+		return nil, Failf(ExitIOErr, otherwise, "cannot turn off the echo of the terminal: %w", err)
 	}
 	defer restore()
 	first, err := ask(tty, prompt+": ")
@@ -79,7 +81,7 @@ func silence(fd int) (restore func(), err error) {
 // ask shows a prompt and reads one line from a silent terminal.
 func ask(tty *os.File, prompt string) ([]byte, error) {
 	if _, err := io.WriteString(tty, prompt); err != nil {
-		return nil, Failf(ExitIOErr, "", "cannot ask for the password: %w", err)
+		return nil, Failf(ExitIOErr, "", "cannot ask for it: %w", err)
 	}
 	p, err := term.ReadPassword(int(tty.Fd()))
 	_, _ = io.WriteString(tty, "\n") // cosmetic
@@ -88,4 +90,21 @@ func ask(tty *os.File, prompt string) ([]byte, error) {
 		return nil, Failf(ExitIOErr, "", "cannot read the password from the terminal: %w", err)
 	}
 	return p, nil
+}
+
+// Ask shows a question on the terminal and reads one line that is no secret.
+func Ask(question string) (string, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return "", Failf(ExitUsage, "see --help for a flag that answers it", "no terminal to ask on: %s", question)
+	}
+	defer tty.Close()
+	if _, err := io.WriteString(tty, question+": "); err != nil {
+		return "", Failf(ExitIOErr, "", "cannot ask for it: %w", err)
+	}
+	line, err := bufio.NewReader(io.LimitReader(tty, 4096)).ReadString('\n')
+	if err != nil {
+		return "", Failf(ExitIOErr, "", "cannot read from the terminal: %w", err)
+	}
+	return strings.TrimRight(line, "\r\n"), nil
 }

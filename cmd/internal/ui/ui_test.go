@@ -133,12 +133,89 @@ func TestPasswordFromDescriptor(t *testing.T) {
 		_, _ = w.WriteString("ret\n")
 		w.Close()
 	}()
-	got, err := readAll(r)
+	got, err := readAll(r, MaxPassword)
 	r.Close()
 	if err != nil || string(got) != "secret" {
 		t.Errorf("got %q, %v", got, err)
 	}
 	if _, err := (PasswordSource{FD: 1 << 20}).Read("", false); ExitCode(err) != ExitNoInput {
 		t.Errorf("a descriptor that is not open: %v", err)
+	}
+}
+
+func TestReadLines(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		in   string
+		want string // joined by |; empty: refused
+	}{
+		{"old\nnew\n", "old|new"}, {"old\nnew", "old|new"}, {"\nnew\n", "|new"}, {"old\r\nnew\r\n", "old|new"}, {" a \nb\xff\n", " a |b\xff"},
+		{"", ""}, {"old\n", ""}, {"a\nb\nc\n", ""}, {"a\x00\nb\n", ""}, {strings.Repeat("x", MaxPassword+1) + "\nb\n", ""},
+		{strings.Repeat("x", 3*MaxPassword), ""},
+	} {
+		got, err := ReadLines(strings.NewReader(tt.in), 2)
+		if tt.want == "" {
+			if err == nil {
+				t.Errorf("%.20q: got %q", tt.in, got)
+			}
+			continue
+		}
+		if err != nil || string(bytes.Join(got, []byte("|"))) != tt.want {
+			t.Errorf("%.20q: %q, %v", tt.in, got, err)
+		}
+	}
+}
+
+func TestReadSecretFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte("# a\nKEY\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, warning, err := ReadSecretFile(path, 100)
+	if err != nil || warning != "" || string(text) != "# a\nKEY" {
+		t.Errorf("%q, %q, %v", text, warning, err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, warning, err = ReadSecretFile(path, 100); err != nil || !strings.Contains(warning, "chmod 600") {
+		t.Errorf("%q, %v", warning, err)
+	}
+	if _, _, err = ReadSecretFile(path, 3); ExitCode(err) != ExitNoInput {
+		t.Errorf("a long file: %v", err)
+	}
+	if _, _, err = ReadSecretFile(filepath.Dir(path), 3); ExitCode(err) != ExitNoInput {
+		t.Errorf("a directory: %v", err)
+	}
+	if _, _, err = ReadSecretFile(path+"x", 3); ExitCode(err) != ExitNoInput {
+		t.Errorf("nothing: %v", err)
+	}
+}
+
+// TestAskAgent answers in place of systemd-ask-password.
+func TestAskAgent(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	if _, err := AskAgent(t.Context(), "Secret"); ExitCode(err) != ExitConfig {
+		t.Errorf("without it: %v", err)
+	}
+	answer := func(script string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, agent), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer(`for a; do last=$a; done; echo "to $last"`)
+	if got, err := AskAgent(t.Context(), "Secret"); err != nil || string(got) != "to Secret" {
+		t.Errorf("%q, %v", got, err)
+	}
+	answer("echo cancelled >&2; exit 1")
+	if _, err := AskAgent(t.Context(), "Secret"); ExitCode(err) != ExitTempFail || !strings.Contains(err.Error(), "cancelled") {
+		t.Errorf("cancelled: %v", err)
+	}
+	answer("exit 0")
+	if _, err := AskAgent(t.Context(), "Secret"); ExitCode(err) != ExitUsage {
+		t.Errorf("empty: %v", err)
 	}
 }
