@@ -16,21 +16,24 @@ type Page struct {
 	Text []byte // man(7)
 }
 
-// Tree returns the page of root and one page per visible verb below it. exitKey names the annotation that documents
-// the exit status, one "code meaning" per line. The result depends on the tree alone: no date, no host.
+// Tree returns the page of root and one page per visible verb at any depth below it. exitKey names the annotation that
+// documents the exit status, one "code meaning" per line. The result depends on the tree alone: no date, no host.
 func Tree(root *cobra.Command, exitKey string) []Page {
 	pages := []Page{one(root, exitKey)}
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() {
-			pages = append(pages, one(c, exitKey))
+			pages = append(pages, Tree(c, exitKey)...)
 		}
 	}
 	return pages
 }
 
+// pageName is the name of the page of a verb, without its section.
+func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
+
 func one(c *cobra.Command, exitKey string) Page {
 	c.InitDefaultHelpFlag()
-	name := strings.ReplaceAll(c.CommandPath(), " ", "-")
+	name := pageName(c)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ".\\\" Written by \"mailcryptfs man\" from the text of --help; change that instead.\n")
 	fmt.Fprintf(&b, ".TH %s 1 \"\" mailcryptfs \"mailcryptfs manual\"\n", strings.ToUpper(escape(name)))
@@ -108,12 +111,11 @@ func exitStatus(b *bytes.Buffer, doc string) {
 func seeAlso(b *bytes.Buffer, c *cobra.Command) {
 	var see []string
 	if c.HasParent() {
-		see = append(see, c.Root().Name()+"(1)")
-	} else {
-		for _, sub := range c.Commands() {
-			if sub.IsAvailableCommand() {
-				see = append(see, c.Name()+"-"+sub.Name()+"(1)")
-			}
+		see = append(see, pageName(c.Parent())+"(1)")
+	}
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			see = append(see, pageName(sub)+"(1)")
 		}
 	}
 	see = append(see, "mailcryptfs.toml(5)")
