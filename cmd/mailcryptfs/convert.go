@@ -17,6 +17,7 @@ import (
 // How often the converter looks and tries.
 const (
 	lookAgain   = 5 * time.Minute  // at the tree of a user in which nothing is left; longer where looking takes long
+	lookRotated = 30 * time.Second // the same while old keys wait to be destroyed
 	lookShare   = 20               // a twentieth of the time at most is spent with looking again
 	firstPause  = time.Second      // before entries that were in use are tried again; doubled each time
 	longPause   = 30 * time.Second // at most
@@ -28,6 +29,7 @@ const (
 type trees interface {
 	Encrypt(ctx context.Context, u account.User, dry bool, show func(fs.Report)) (fs.Report, error)
 	Decrypt(ctx context.Context, u account.User, dry bool, show func(fs.Report)) (fs.Report, error)
+	Sealed(ctx context.Context, u account.User) (bool, fs.Report, error)
 }
 
 // keys is what the converter uses of keyring.Ring.
@@ -35,6 +37,8 @@ type keys interface {
 	Holds(u account.User) bool
 	Unlocked() []keyring.Status
 	KeptPlain(u account.User) (bool, error)
+	Rotation(u account.User) (keyring.Rotation, bool, error)
+	FinishRotation(ctx context.Context, u account.User, seen keyring.Rotation) error
 }
 
 // converter converts the trees of users: of each unlocked one to his key, in the background, and of others when it is
@@ -186,7 +190,11 @@ func (c *converter) work(ctx context.Context, j *job) {
 	began := c.now()
 	defer close(j.done)
 	defer j.cancel()
-	err := c.passes(ctx, j)
+	work := c.passes
+	if j.goal == control.GoalEncrypt {
+		work = c.encrypt
+	}
+	err := work(ctx, j)
 	p := j.progress()
 	switch {
 	case err == nil:
@@ -196,7 +204,7 @@ func (c *converter) work(ctx context.Context, j *job) {
 	default:
 		j.end(control.StateStopped, err.Error())
 		level := slog.LevelWarn
-		if busy := inUse(0); errors.As(err, &busy) {
+		if busy := inUse(0); errors.As(err, &busy) || errors.Is(err, errOldKeys) {
 			level = slog.LevelInfo
 		}
 		c.log.Log(ctx, level, "a conversion is not complete", "user", string(j.user), "goal", string(j.goal), "err", err)
@@ -208,7 +216,11 @@ func (c *converter) work(ctx context.Context, j *job) {
 	c.mu.Lock()
 	delete(c.jobs, j.user)
 	c.mu.Unlock()
-	c.settle(j.user, j, max(lookAgain, lookShare*c.now().Sub(began)))
+	pause := lookAgain
+	if c.rotating(j.user) {
+		pause = lookRotated
+	}
+	c.settle(j.user, j, max(pause, lookShare*c.now().Sub(began)))
 }
 
 // locked ends what cannot go on without the user's key.

@@ -30,6 +30,9 @@ type forest struct {
 	passes   []string
 	unlocked []keyring.Status
 	plain    bool
+
+	rotation *keyring.Rotation
+	open     int // calls of Sealed that find files open under old keys
 }
 
 func (f *forest) Encrypt(ctx context.Context, _ account.User, dry bool, show func(fs.Report)) (fs.Report, error) {
@@ -38,6 +41,31 @@ func (f *forest) Encrypt(ctx context.Context, _ account.User, dry bool, show fun
 
 func (f *forest) Decrypt(ctx context.Context, _ account.User, dry bool, show func(fs.Report)) (fs.Report, error) {
 	return f.run(ctx, "decrypt", dry, show)
+}
+
+func (f *forest) Sealed(context.Context, account.User) (bool, fs.Report, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.passes = append(f.passes, "sealed")
+	f.open--
+	return f.open < 0 && f.left == 0, fs.Report{Entries: 100}, f.err
+}
+
+func (f *forest) Rotation(account.User) (keyring.Rotation, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rotation == nil {
+		return keyring.Rotation{}, false, nil
+	}
+	return *f.rotation, true, nil
+}
+
+func (f *forest) FinishRotation(context.Context, account.User, keyring.Rotation) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.passes = append(f.passes, "finish")
+	f.rotation = nil
+	return nil
 }
 
 func (f *forest) run(ctx context.Context, what string, dry bool, show func(fs.Report)) (fs.Report, error) {
@@ -285,4 +313,74 @@ func TestUsersOf(t *testing.T) {
 	if _, err := usersOf("/nowhere/at/all", "%u"); err == nil {
 		t.Error("no error without a view")
 	}
+}
+
+func TestConverterEndsRotations(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		f    *forest
+		want []string // passes within a minute
+	}{
+		{"nothing left", &forest{rotation: &keyring.Rotation{}}, []string{"encrypt dry", "sealed", "finish"}},
+		{"entries left", &forest{rotation: &keyring.Rotation{}, left: 2}, []string{"encrypt dry", "encrypt", "sealed", "finish"}},
+		{"a file is open", &forest{rotation: &keyring.Rotation{}, open: 1}, []string{"encrypt dry", "sealed", "encrypt dry", "sealed", "finish"}},
+		{"the identity waits for an unlock", &forest{rotation: &keyring.Rotation{Pending: true}}, []string{"encrypt dry", "encrypt dry"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			converting(t, tt.f, func(c *converter) {
+				tt.f.unlock()
+				c.poke()
+				after(45 * time.Second)
+				if !slices.Equal(tt.f.seen(), tt.want) {
+					t.Errorf("passes %q, want %q", tt.f.seen(), tt.want)
+				}
+				if p := c.of(owner); p.State != control.StateDone {
+					t.Errorf("%+v", p)
+				}
+			})
+		})
+	}
+}
+
+// TestConverterKeepsOldKeys: what cannot be read now may be readable again, so nothing is destroyed.
+func TestConverterKeepsOldKeys(t *testing.T) {
+	for name, f := range map[string]*forest{
+		"damaged file":  {rotation: &keyring.Rotation{}, left: 1, failed: 1},
+		"open for days": {rotation: &keyring.Rotation{}, open: 1 << 30},
+		"broken store":  {rotation: &keyring.Rotation{}, err: errors.New("disk on fire")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			converting(t, f, func(c *converter) {
+				f.unlock()
+				c.poke()
+				after(time.Hour)
+				if slices.Contains(f.seen(), "finish") || f.rotation == nil {
+					t.Errorf("the old keys were destroyed: %q", f.seen())
+				}
+				if p := c.of(owner); p.State != control.StateStopped && p.State != control.StateBusy && p.State != control.StateCounting {
+					t.Errorf("%+v", p)
+				}
+				if n := len(f.seen()); n > 2000 {
+					t.Errorf("%d passes in an hour", n)
+				}
+			})
+		})
+	}
+}
+
+func TestConverterLooksAgain(t *testing.T) {
+	f := &forest{}
+	converting(t, f, func(c *converter) {
+		f.unlock()
+		c.poke()
+		after(10 * time.Second)
+		f.mu.Lock()
+		f.rotation, f.left = &keyring.Rotation{}, 1
+		f.mu.Unlock()
+		c.again(owner)
+		synctest.Wait()
+		if want := []string{"encrypt dry", "encrypt dry", "encrypt", "sealed", "finish"}; !slices.Equal(f.seen(), want) {
+			t.Errorf("passes %q, want %q", f.seen(), want)
+		}
+	})
 }

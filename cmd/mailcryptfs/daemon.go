@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync/atomic"
+	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -16,18 +16,29 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/mountpoint"
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
 	"github.com/mailcryptfs/mailcryptfs/fs"
-	"github.com/mailcryptfs/mailcryptfs/keyring"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
-	"github.com/mailcryptfs/mailcryptfs/keyring/site"
-	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 )
 
 // shutdownTime is how long running control requests may take once the daemon was asked to end.
 const shutdownTime = 5 * time.Second
 
+// daemonOptions say what to run.
+type daemonOptions struct {
+	path    string // of the configuration
+	config  config.Config
+	site    *siteFlags
+	log     *slog.Logger
+	hangups <-chan os.Signal
+}
+
 // runDaemon serves until ctx ends or something that it cannot do without breaks. What it opened it closes in the
 // opposite order: control socket, view, keys.
-func runDaemon(ctx context.Context, c config.Config, log *slog.Logger) (err error) {
+func runDaemon(ctx context.Context, o daemonOptions) (err error) {
+	c, log := o.config, o.log
+	recipients, err := recoveryPolicyOf(o.path, c)
+	if err != nil {
+		return err
+	}
 	// The directory of the socket first: holding the socket says that no other daemon touches what follows.
 	if err := makeRuntimeDir(c.Control); err != nil {
 		return err
@@ -40,55 +51,33 @@ func runDaemon(ctx context.Context, c config.Config, log *slog.Logger) (err erro
 	if err := prepareDirs(c, log); err != nil {
 		return err
 	}
-	keys, err := loadSite(c)
+	k, err := openKeys(ctx, o, recipients)
 	if err != nil {
 		return err
 	}
-	defer keys.Wipe()
-
-	var gone atomic.Pointer[func(account.User)] // the ring is there before the view
-	ring, err := openRing(ctx, c, keys, log, func(u account.User) {
-		if f := gone.Load(); f != nil {
-			(*f)(u)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	defer ring.Close()
+	defer k.close()
 	v, err := fs.Mount(fs.Options{
-		Store: c.Store, View: c.View, Layout: layoutOf(c), Site: keys, Keys: ring, Log: log, XAttrs: c.XAttrs, Cluster: c.Cluster,
+		Store: c.Store, View: c.View, Layout: layoutOf(c), Site: k.site, Keys: k.ring, Log: log, XAttrs: c.XAttrs, Cluster: c.Cluster,
 		Worker: fs.WorkerLimits{FilesPerSecond: c.WorkerFiles, BytesPerSecond: c.WorkerBytes, Users: c.WorkerUsers},
 	})
 	if err != nil {
 		return ui.Failf(ui.ExitOSErr, "", "cannot mount the view: %w", err)
 	}
-	s := newService(c, ring, v, log)
+	s := newService(o, k, v)
 	eraseSoon := eraser()
 	defer s.pids.Close()
-	gone.Store(new(func(u account.User) {
+	k.gone.Store(new(func(u account.User) {
 		v.KeysGone(u)
 		s.converter.locked(u)
 		eraseSoon()
 	}))
-	err = attend(ctx, c, s, socket, v, log)
+	err = attend(ctx, o, s, socket, v)
 	return errors.Join(err, unmount(v, c.View, log))
 }
 
-func openRing(ctx context.Context, c config.Config, keys *site.Keys, log *slog.Logger, gone func(account.User)) (*keyring.Ring, error) {
-	ring, err := keyring.Open(ctx, keyring.Options{
-		Store: c.Store, Dir: c.Keyring, Site: keys,
-		Params: slot.Params{MemoryKiB: c.KDFMemoryKiB, Time: c.KDFTime, Threads: c.KDFThreads},
-		Epoch:  c.Epoch, MaxDerivations: c.MaxDerivations, Log: log, Now: time.Now, KeysGone: gone,
-	})
-	if err != nil {
-		return nil, ui.Fail(ui.ExitConfig, "restore site secret and store as a pair, or prepare a new site with: mailcryptfs setup", err)
-	}
-	return ring, nil
-}
-
 // attend runs everything that goes on beside the view, until ctx ends or one of it fails.
-func attend(ctx context.Context, c config.Config, s *service, socket *net.UnixListener, v *fs.View, log *slog.Logger) error {
+func attend(ctx context.Context, o daemonOptions, s *service, socket *net.UnixListener, v *fs.View) error {
+	c, log := o.config, o.log
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	logins, err := listenPAM(c)
@@ -99,9 +88,11 @@ func attend(ctx context.Context, c config.Config, s *service, socket *net.UnixLi
 	parts := []func() error{
 		func() error { return server.Serve(socket) },
 		func() error { return s.ring.Watch(ctx) },
-		func() error { return servePAM(ctx, logins, newLogins(c, s.ring, s.converter.poke), log) },
+		func() error { return servePAM(ctx, logins, newLogins(c, s.ring, s.policy, s.converter.poke), log) },
 		func() error { return ticking(ctx, time.Second, s.converter.run) },
 		func() error { return ticking(ctx, keeperInterval(c.Grace), s.keeper.Run) },
+		func() error { return ticking(ctx, tallyInterval, s.tally.run) },
+		func() error { return s.reloader.onSignal(ctx, o.hangups) },
 	}
 	ended := make(chan error, len(parts))
 	for _, part := range parts {
@@ -151,11 +142,19 @@ func ticking(ctx context.Context, every time.Duration, f func(context.Context, <
 	return nil
 }
 
-func newService(c config.Config, ring *keyring.Ring, v *fs.View, log *slog.Logger) *service {
-	s := &service{config: c, ring: ring, started: time.Now(), counters: func() any { return v.Stats() }}
-	s.converter = newConverter(v, ring, c.WorkerUsers, log)
+func newService(o daemonOptions, k *daemonKeys, v *fs.View) *service {
+	c, log := o.config, o.log
+	s := &service{
+		slotKeeper: slotKeeper{slots: k.ring, recipients: k.policy.recipients},
+		config:     c, ring: k.ring, policy: k.policy, tally: k.tally, journal: k.journal,
+		started: time.Now(), counters: func() any { return v.Stats() },
+	}
+	s.tally.of(&s.slotKeeper)
+	s.reloader = &reloader{path: o.path, started: c, policy: k.policy, apply: k.ring.SetRecipients, escrow: k.escrow, log: log}
+	s.reloader.begin()
+	s.converter = newConverter(v, k.ring, c.WorkerUsers, log)
 	s.pids = openPIDs(c, log)
-	s.keeper = newKeeper(c, ring, s.pids, s.converter, v, log)
+	s.keeper = newKeeper(c, k.ring, s.pids, s.converter, v, log)
 	return s
 }
 

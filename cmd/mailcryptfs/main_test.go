@@ -189,13 +189,14 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// allVerbs returns the root and every visible verb.
-func allVerbs() []*cobra.Command {
-	root := newRoot(&app{})
+// allVerbs returns the root and every visible verb at any depth.
+func allVerbs() []*cobra.Command { return below(newRoot(&app{})) }
+
+func below(root *cobra.Command) []*cobra.Command {
 	all := []*cobra.Command{root}
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() {
-			all = append(all, c)
+			all = append(all, below(c)...)
 		}
 	}
 	return all
@@ -346,8 +347,11 @@ func TestNoVerbTakesASecret(t *testing.T) {
 	t.Parallel()
 	for _, c := range allVerbs() {
 		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			if strings.Contains(f.Name, "password") && f.Name != "password-fd" && f.Name != "password-file" {
-				t.Errorf("%s has the flag --%s", c.Name(), f.Name)
+			for _, word := range []string{"password", "old", "new", "code", "secret", "key"} {
+				taken := strings.Contains(f.Name, word) && !strings.HasSuffix(f.Name, "-fd") && !strings.HasSuffix(f.Name, "-file")
+				if taken && f.Value.Type() != "bool" && !slices.Contains([]string{"recovery-key", "site-secret", "keyring"}, f.Name) {
+					t.Errorf("%s has the flag --%s, which may take a secret", c.Name(), f.Name)
+				}
 			}
 		})
 	}

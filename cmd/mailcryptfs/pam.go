@@ -25,7 +25,8 @@ const (
 // logins does what the PAM module asks for.
 type logins struct {
 	ring     *keyring.Ring
-	auto     bool   // enrol at the first login
+	auto     bool // enrol at the first login
+	policy   *policy
 	unlocked func() // called after each unlock
 
 	mu        sync.Mutex
@@ -34,17 +35,29 @@ type logins struct {
 
 var _ unlock.Unlocker = (*logins)(nil)
 
-func newLogins(c config.Config, ring *keyring.Ring, unlocked func()) *logins {
-	return &logins{ring: ring, auto: c.Enroll == "auto", unlocked: unlocked, enrolling: make(map[account.User]chan struct{})}
+func newLogins(c config.Config, ring *keyring.Ring, p *policy, unlocked func()) *logins {
+	return &logins{ring: ring, auto: c.Enroll == "auto", policy: p, unlocked: unlocked, enrolling: make(map[account.User]chan struct{})}
 }
 
 // Login implements unlock.Unlocker.
-func (l *logins) Login(ctx context.Context, u account.User, service, _ string, password []byte) error {
-	err := l.login(ctx, u, service, password)
+func (l *logins) Login(ctx context.Context, u account.User, service, rhost string, password []byte) error {
+	err := l.login(fromPAM(ctx, service, rhost), u, service, password)
 	if err == nil {
 		l.unlocked()
 	}
 	return translatePAM(err)
+}
+
+// fromPAM says for the audit log where a request comes from.
+func fromPAM(ctx context.Context, service, rhost string) context.Context {
+	peer := "PAM"
+	if service != "" {
+		peer += " " + service
+	}
+	if rhost != "" {
+		peer += " from " + rhost
+	}
+	return keyring.WithPeer(ctx, peer)
 }
 
 func (l *logins) login(ctx context.Context, u account.User, service string, password []byte) error {
@@ -63,6 +76,10 @@ func (l *logins) login(ctx context.Context, u account.User, service string, pass
 	defer done()
 	if enrolled, err = l.enrolled(u); err != nil || enrolled {
 		return errors.Join(err, l.unlockIf(ctx, enrolled, u, password))
+	}
+	if err := l.policy.mayEnroll(); err != nil {
+		secret.Wipe(password)
+		return err
 	}
 	return l.ring.EnrollAndUnlock(ctx, u, password, fmt.Sprintf("%s (%.100s)", byLogin, service))
 }
@@ -103,12 +120,12 @@ func (l *logins) turn(ctx context.Context, u account.User) (done func(), err err
 
 // ChangePassword implements unlock.Unlocker.
 func (l *logins) ChangePassword(ctx context.Context, u account.User, old, new []byte) error {
-	return translatePAM(l.ring.ChangePassword(ctx, u, old, new, byPasswd))
+	return translatePAM(l.ring.ChangePassword(fromPAM(ctx, "", ""), u, old, new, byPasswd))
 }
 
 // ResetPassword implements unlock.Unlocker.
 func (l *logins) ResetPassword(ctx context.Context, u account.User, new []byte) error {
-	err := l.ring.ResetPassword(ctx, u, new, byPasswd)
+	err := l.ring.ResetPassword(fromPAM(ctx, "", ""), u, new, byPasswd)
 	if errors.Is(err, secret.ErrLocked) {
 		return fmt.Errorf("%w: %s", unlock.ErrWrongSecret, keyring.WasReset)
 	}

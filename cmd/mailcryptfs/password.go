@@ -9,9 +9,14 @@ import (
 
 // passwordFlags adds --password-fd and --password-file to a verb.
 func passwordFlags(c *cobra.Command) *ui.PasswordSource {
-	s := &ui.PasswordSource{}
-	c.Flags().IntVar(&s.FD, "password-fd", -1, "read the password from the open descriptor `N`")
-	c.Flags().StringVar(&s.File, "password-file", "", "read the password from this `file` (mode 0600)")
+	return secretFlags(c, "password", "the password")
+}
+
+// secretFlags adds --NAME-fd and --NAME-file to a verb: there is no flag that takes a secret itself.
+func secretFlags(c *cobra.Command, name, what string) *ui.PasswordSource {
+	s := &ui.PasswordSource{Name: name}
+	c.Flags().IntVar(&s.FD, name+"-fd", -1, "read "+what+" from the open descriptor `N`")
+	c.Flags().StringVar(&s.File, name+"-file", "", "read "+what+" from this `file` (mode 0600)")
 	return s
 }
 

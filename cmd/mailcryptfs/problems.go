@@ -32,9 +32,23 @@ func explain(user string, err error) error {
 	case control.CodeEnrolled:
 		return ui.Failf(ui.ExitCantCreate, "mailcryptfs unlock "+ui.Quote(user), "%s is enrolled already; nothing was changed", name)
 	case control.CodeWrongSecret:
-		return ui.Failf(ui.ExitNoPerm, "try again with the password that was set at enrolment", "wrong password: it opens no key slot of %s", name)
+		return ui.Failf(ui.ExitNoPerm, "try again with the password that was set at enrolment, or: mailcryptfs passwd --help", "wrong password or recovery code: it opens no key slot of %s", name)
 	case control.CodeLocked:
 		return ui.Failf(ui.ExitNoUser, "mailcryptfs unlock "+ui.Quote(user), "%s is locked: the user's key is needed; nothing was changed", name)
+	case control.CodeBadCode:
+		return ui.Failf(ui.ExitNoPerm, "compare it with the sheet, group by group", "the recovery code is mistyped: %w", err)
+	case control.CodeBadKey:
+		return ui.Failf(ui.ExitNoPerm, "mailcryptfs recovery drill", "%s: the recovery key opens nothing: %w", name, err)
+	case control.CodeNoSlot:
+		return ui.Failf(ui.ExitNoInput, "mailcryptfs slot list "+ui.Quote(user), "%s: %w", name, err)
+	case control.CodeLastSlot:
+		return ui.Failf(ui.ExitNoPerm, "mailcryptfs slot add --recovery-code "+ui.Quote(user), "%s: %w", name, err)
+	case control.CodeFull:
+		return ui.Failf(ui.ExitCantCreate, "mailcryptfs slot list "+ui.Quote(user), "%s: %w", name, err)
+	case control.CodeRecovery:
+		return ui.Failf(ui.ExitConfig, "mailcryptfs setup --recovery FILE", "%s was not enrolled: %w", name, err)
+	case control.CodeRotating:
+		return ui.Failf(ui.ExitTempFail, "mailcryptfs status --user "+ui.Quote(user), "%s: %w", name, err)
 	case control.CodeNoProcess:
 		return ui.Fail(ui.ExitNoInput, "", err)
 	case control.CodeBusy:

@@ -8,11 +8,6 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 )
 
-// Passwd implements control.Service.
-func (s *service) Passwd(ctx context.Context, user string, old, new []byte) error {
-	return translate(s.ring.ChangePassword(ctx, account.User(user), old, new, "mailcryptfs passwd"))
-}
-
 // Register implements control.Service.
 func (s *service) Register(_ context.Context, user string, pid int) error {
 	return translate(s.pids.Register(account.User(user), pid))

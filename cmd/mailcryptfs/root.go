@@ -26,8 +26,8 @@ const rootLong = `mailcryptfs mounts an encrypted store of mail as a plain view 
 Each user's messages can be read only while that user is unlocked; everything else, delivery
 included, works all the time.
 
-Every verb but version needs root. Passwords are asked for, or read from --password-fd or
---password-file; they are never arguments.`
+Every verb but version needs root. Passwords and other secrets are asked for, or read from a
+descriptor or a file; they are never arguments.`
 
 const rootExample = `  mailcryptfs setup                       prepare this machine
   mailcryptfs serve                       run the daemon (systemctl start mailcryptfs)
@@ -77,6 +77,7 @@ func newRoot(a *app) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newSetup(a), newServe(a), newEnroll(a), newUnlock(a), newLock(a), newStatus(a), newWho(a), newPasswd(a),
 		newEncrypt(a), newDecrypt(a), newRegister(a), newVerify(a),
+		newSlot(a), newRecover(a), newRecovery(a), newRotate(a), newForget(a),
 		newLogVerb(a), newExport(a),
 		newVersion(a), newMan(a))
 	return root

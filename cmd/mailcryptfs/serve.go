@@ -11,11 +11,11 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/config"
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
 	"github.com/mailcryptfs/mailcryptfs/fs"
-	"github.com/mailcryptfs/mailcryptfs/keyring/site"
 )
 
 func newServe(a *app) *cobra.Command {
 	var check bool
+	var s *siteFlags
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon that mounts the view",
@@ -23,6 +23,9 @@ func newServe(a *app) *cobra.Command {
 detached first. While nothing is mounted, the mount point is closed for everybody, so that mail is
 deferred and never stored in the clear. Users that were unlocked before a restart of the daemon are
 unlocked again.
+
+SIGHUP (systemctl reload) reads the configuration again and takes over recovery and
+recovery_recipients; everything else needs a restart.
 
 The log goes to standard error. With systemd, readiness and a watchdog are reported.`,
 		Example: `  mailcryptfs serve --check-config
@@ -36,9 +39,10 @@ The log goes to standard error. With systemd, readiness and a watchdog are repor
 			if check {
 				return a.checkConfig()
 			}
-			return a.serve(c)
+			return a.serve(c, s)
 		},
 	}
+	s = newSiteFlags(c)
 	c.Flags().BoolVar(&check, "check-config", false, "judge the configuration file and change nothing")
 	return c
 }
@@ -50,6 +54,9 @@ func (a *app) checkConfig() error {
 		return err
 	}
 	if err := checkLayout(a.configPath, c); err != nil {
+		return err
+	}
+	if _, err := recoveryPolicyOf(a.configPath, c); err != nil {
 		return err
 	}
 	return a.printf("%s: the configuration is good\n", a.configPath)
@@ -69,7 +76,7 @@ func layoutOf(c config.Config) fs.Layout {
 	}
 }
 
-func (a *app) serve(c *cobra.Command) error {
+func (a *app) serve(c *cobra.Command, s *siteFlags) error {
 	conf, err := a.config()
 	if err != nil {
 		return err
@@ -84,10 +91,12 @@ func (a *app) serve(c *cobra.Command) error {
 	if err := prepareProcess(conf, log); err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGHUP) // a closed terminal ends nothing; a changed configuration needs a restart
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	return runDaemon(ctx, conf, log)
+	return runDaemon(ctx, daemonOptions{path: a.configPath, config: conf, site: s, log: log, hangups: hangups})
 }
 
 func newLog(a *app, level string) *slog.Logger {
@@ -104,13 +113,4 @@ func withoutJournalTime(groups []string, a slog.Attr) slog.Attr {
 		return slog.Attr{}
 	}
 	return a
-}
-
-// loadSite reads the site secret.
-func loadSite(c config.Config) (*site.Keys, error) {
-	keys, err := site.Load(c.SiteSecret)
-	if err != nil {
-		return nil, ui.Fail(ui.ExitConfig, "restore the site secret from its copy, or prepare a new site with: mailcryptfs setup", err)
-	}
-	return keys, nil
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
 	"github.com/mailcryptfs/mailcryptfs/keyring"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/code"
+	"github.com/mailcryptfs/mailcryptfs/keyring/recovery"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/session"
 )
@@ -19,7 +21,12 @@ const createdBy = "mailcryptfs enroll"
 
 // service answers the control socket from the ring of unlocked users.
 type service struct {
+	slotKeeper
 	config    config.Config
+	policy    *policy
+	tally     *tally
+	reloader  *reloader
+	journal   *journal
 	ring      *keyring.Ring
 	converter *converter
 	keeper    *session.Keeper
@@ -32,12 +39,16 @@ var _ control.Service = (*service)(nil)
 
 // Enroll implements control.Service.
 func (s *service) Enroll(ctx context.Context, user string, password []byte) error {
-	return translate(s.ring.Enroll(ctx, account.User(user), password, createdBy))
+	if err := s.policy.mayEnroll(); err != nil {
+		secret.Wipe(password)
+		return translate(err)
+	}
+	return translate(s.ring.Enroll(peered(ctx), account.User(user), password, createdBy))
 }
 
 // Unlock implements control.Service.
 func (s *service) Unlock(ctx context.Context, user string, password []byte) error {
-	err := s.ring.Unlock(ctx, account.User(user), password)
+	err := s.ring.Unlock(peered(ctx), account.User(user), password)
 	if err == nil {
 		s.converter.poke()
 	}
@@ -61,6 +72,7 @@ func (s *service) Status(_ context.Context, user string) (control.UserStatus, er
 	}
 	us := userStatus(st)
 	s.stay(&us)
+	s.recovered(&us)
 	us.Plain, err = s.ring.KeptPlain(account.User(user))
 	if err != nil && us.Problem == "" {
 		us.Problem = err.Error()
@@ -90,6 +102,7 @@ func (s *service) Daemon(context.Context) (control.DaemonStatus, error) {
 		Version: version, PID: os.Getpid(), Started: s.started,
 		Store: s.config.Store, View: s.config.View, Profile: s.config.Profile, Delivery: s.config.Delivery,
 		Users: len(users), Unlocked: len(s.ring.Unlocked()), Problem: problem, Problems: problemsOf(s.keeper), Counters: s.counters(),
+		Recovery: s.recoveryStatus(),
 	}, nil
 }
 
@@ -118,11 +131,20 @@ func translate(err error) error {
 		code control.Code
 	}{
 		{secret.ErrNotEnrolled, control.CodeNotEnrolled},
+		{recovery.ErrNoMatch, control.CodeBadKey}, // before ErrWrongSecret, which it is wrapped with
+		{keyring.ErrNoRecovery, control.CodeBadKey},
 		{keyring.ErrEnrolled, control.CodeEnrolled},
 		{keyring.ErrWrongSecret, control.CodeWrongSecret},
 		{secret.ErrMemory, control.CodeMemory},
 		{secret.ErrLocked, control.CodeLocked},
 		{session.ErrNoProcess, control.CodeNoProcess},
+		{errRecoveryRequired, control.CodeRecovery},
+		{code.ErrCode, control.CodeBadCode},
+		{recovery.ErrIdentities, control.CodeBadKey},
+		{keyring.ErrNoSlot, control.CodeNoSlot},
+		{keyring.ErrLastSlot, control.CodeLastSlot},
+		{keyring.ErrTooManySlots, control.CodeFull},
+		{keyring.ErrLabel, control.CodeBadRequest},
 		{context.DeadlineExceeded, control.CodeBusy},
 		{context.Canceled, control.CodeBusy},
 	} {
@@ -130,5 +152,9 @@ func translate(err error) error {
 			return &control.Error{Code: known.code, Message: err.Error()}
 		}
 	}
-	return err
+	var e *control.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &control.Error{Code: control.CodeInternal, Message: err.Error()}
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +25,7 @@ import (
 
 func newSetup(a *app) *cobra.Command {
 	d := config.Default()
-	var adopt bool
+	v := &setup{app: a}
 	c := &cobra.Command{
 		Use:   "setup",
 		Short: "Prepare this machine: directories, site secret, store, configuration",
@@ -33,8 +35,14 @@ point. What is there already is checked and kept; nothing is ever overwritten, s
 The settings can also come from a configuration file that is there already.
 
 With --adopt, a store directory that already holds plain mail is taken over as it is: the view serves
-those files, and new ones are encrypted.`,
+those files, and new ones are encrypted.
+
+With --recovery, a recovery key is made besides: a pair of keys of which the public half goes into the
+configuration, so that it opens the mail of every user enrolled from now on, and of all others at their
+next unlock. The private half is written to FILE, or to standard output with -, and nowhere else. It
+belongs on a removable medium or another machine: whoever has it and the store can read all mail.`,
 		Example: `  mailcryptfs setup
+  mailcryptfs setup --recovery /media/stick/recovery.key
   mailcryptfs setup --store /data/mail.store --view /srv/mail --profile dovecot-maildir --user %d/%n`,
 		Annotations: exits("64  wrong arguments", "71  the system refused a directory or a mount",
 			"73  something that is there already is in the way; nothing was overwritten", "77  not root",
@@ -50,9 +58,12 @@ those files, and new ones are encrypted.`,
 	f.StringVar(&d.SiteSecret, "site-secret", d.SiteSecret, "`file` for the site secret")
 	f.StringVar(&d.Keyring, "keyring", d.Keyring, "`directory` in memory for unlocked users")
 	f.StringVar(&d.Control, "control", d.Control, "control `socket`")
-	f.BoolVar(&adopt, "adopt", false, "take over a store directory that holds plain mail")
+	f.BoolVar(&v.adopt, "adopt", false, "take over a store directory that holds plain mail")
+	f.StringVar(&v.recovery, "recovery", "", "make a recovery key and write its private half to this new `file`, - for standard output")
+	f.BoolVar(&v.classic, "classic", false, "make a recovery key without post-quantum protection, for tools that know no other")
+	v.flags, v.site = f, &siteFlags{PasswordSource: &ui.PasswordSource{FD: -1}}
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return (&setup{app: a, flags: c.Flags(), adopt: adopt}).run(d)
+		return v.run(c.Context(), d)
 	}
 	return c
 }
@@ -60,12 +71,16 @@ those files, and new ones are encrypted.`,
 // setup is one run of the verb.
 type setup struct {
 	*app
-	flags *pflag.FlagSet
-	adopt bool
-	made  []string // what was made, for people
+	flags    *pflag.FlagSet
+	adopt    bool
+	recovery string     // file for the private half of a recovery key; "" for none
+	classic  bool       // X25519 alone
+	site     *siteFlags // where the configuration says
+	made     []string   // what was made, for people
+	existed  bool       // the configuration was there before
 }
 
-func (s *setup) run(fromFlags config.Config) error {
+func (s *setup) run(ctx context.Context, fromFlags config.Config) error {
 	if err := mustBeRoot("prepare a machine"); err != nil {
 		return err
 	}
@@ -80,14 +95,20 @@ func (s *setup) run(fromFlags config.Config) error {
 		return err
 	}
 	// The configuration comes last: whoever finds one finds a prepared machine.
-	if err := errors.Join(s.makeStore(c), s.makeMachine(c)); err != nil {
+	if err := errors.Join(s.makeStore(ctx, c), s.makeMachine(c)); err != nil {
 		return err
 	}
+	s.existed = exists
 	if !exists {
 		if err := writeNew(s.configPath, config.Render(c)); err != nil {
 			return err
 		}
 		s.note("configuration", s.configPath)
+	}
+	if s.recovery != "" {
+		if err := s.addRecovery(ctx, c); err != nil {
+			return errors.Join(err, s.report(c))
+		}
 	}
 	return s.report(c)
 }
@@ -111,7 +132,7 @@ func (s *setup) settings(fromFlags config.Config) (c config.Config, exists bool,
 func (s *setup) refuseFlags() error {
 	var given error
 	s.flags.Visit(func(f *pflag.Flag) {
-		if f.Name != "config" && f.Name != "adopt" && f.Name != "help" {
+		if !slices.Contains([]string{"config", "adopt", "recovery", "classic", "help"}, f.Name) {
 			given = ui.Failf(ui.ExitCantCreate, "leave --"+f.Name+" out, or edit the file",
 				"%s is there already and is not overwritten", s.configPath)
 		}
@@ -120,12 +141,12 @@ func (s *setup) refuseFlags() error {
 }
 
 // makeStore makes the store, its record and the site secret, or checks that they belong together.
-func (s *setup) makeStore(c config.Config) error {
+func (s *setup) makeStore(ctx context.Context, c config.Config) error {
 	recorded, err := s.makeStoreDir(c.Store)
 	if err != nil {
 		return err
 	}
-	keys, err := s.siteSecret(c.SiteSecret, recorded)
+	keys, err := s.siteSecret(ctx, c, recorded)
 	if err != nil {
 		return err
 	}
@@ -183,12 +204,14 @@ func (s *setup) makeStoreDir(store string) (recorded bool, err error) {
 	return recorded, nil
 }
 
-// siteSecret loads the site secret, or makes one, but never for a store that was made with another.
-func (s *setup) siteSecret(path string, recorded bool) (*site.Keys, error) {
+// siteSecret loads the site secret, or makes one, but never for a store that was made with another, nor for a place that
+// is not a file.
+func (s *setup) siteSecret(ctx context.Context, c config.Config, recorded bool) (*site.Keys, error) {
+	path := c.SiteSecret
 	_, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
+	if filepath.IsAbs(path) && errors.Is(err, os.ErrNotExist) {
 		if recorded {
-			return nil, ui.Failf(ui.ExitConfig, "restore it from its copy: a new one could not open this store",
+			return nil, ui.Failf(ui.ExitConfig, "restore it from its copy (mailcryptfs recover --site-secret): a new one could not open this store",
 				"the store was prepared before, but its site secret %s is missing", path)
 		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -199,11 +222,11 @@ func (s *setup) siteSecret(path string, recorded bool) (*site.Keys, error) {
 		}
 		s.note("site secret", path)
 	}
-	keys, err := site.Load(path)
+	b, err := s.site.read(ctx, c)
 	if err != nil {
-		return nil, ui.Fail(ui.ExitConfig, "", err)
+		return nil, err
 	}
-	return keys, nil
+	return deriveSite(b)
 }
 
 // makeMachine makes what lives outside the store: the keyring in memory, and the mount point unless a view is mounted.
@@ -220,23 +243,31 @@ func (s *setup) note(what, path string) {
 	s.made = append(s.made, fmt.Sprintf("made the %s %s\n", what, path))
 }
 
+// report tells people what was done: on standard output, unless a key was written there.
 func (s *setup) report(c config.Config) error {
+	out := *s.app
+	if s.recovery == "-" {
+		out.out = s.err
+	}
 	for _, line := range s.made {
-		if err := s.printf("%s", line); err != nil {
+		if err := out.printf("%s", line); err != nil {
 			return err
 		}
 	}
-	if len(s.made) == 0 {
-		return s.printf("%s: everything was there already\n", s.configPath)
+	switch {
+	case len(s.made) == 0:
+		return out.printf("%s: everything was there already\n", s.configPath)
+	case s.existed:
+		return nil
 	}
-	return s.printf(`
+	return out.printf(`
 Next steps:
-  1. Copy %s to a safe place outside this machine:
-     without it nobody, with any password, can read the mail again.
+  1. Keep a copy of the site secret outside this machine: mailcryptfs recovery paper.
+     Without it nobody, with any password, can read the mail again.
   2. systemctl enable --now mailcryptfs     (or: mailcryptfs serve)
   3. mailcryptfs enroll USER                (once for each user)
   4. Let the mail server use %s as its mail directory.
-`, c.SiteSecret, c.View)
+`, c.View)
 }
 
 // writeNew writes a file that must not exist, durably.

@@ -12,27 +12,39 @@ import (
 )
 
 func newStatus(a *app) *cobra.Command {
-	var asJSON bool
+	var asJSON, recovery bool
 	var user string
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the daemon or of one user",
-		Long:  `Shows what the daemon serves and how many users are unlocked; with --user, the state of one user.`,
+		Long: `Shows what the daemon serves and how many users are unlocked, and counts users whom a recovery key does
+not reach yet, and those who have no way back if they lose their passwords. --recovery names them.
+
+With --user, shows the state of one user, and what happened to the user's key: new and revoked slots,
+changed and reset passwords, recoveries, exports, rotations.`,
 		Example: `  mailcryptfs status
+  mailcryptfs status --recovery
   mailcryptfs status --user alice@example.org --json`,
 		Annotations: exits("64  wrong arguments", "67  the user is not enrolled", "69  no daemon answers", "77  not root",
 			"78  the configuration cannot work"),
 		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if c.Flags().Changed("user") && recovery {
+				return ui.Failf(ui.ExitUsage, "leave --recovery out: --user shows it, too", "--user and --recovery exclude each other")
+			}
 			if c.Flags().Changed("user") {
 				return a.userStatus(c, user, asJSON)
+			}
+			if recovery {
+				return a.recoveryStatus(c, asJSON)
 			}
 			return a.daemonStatus(c, asJSON)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	c.Flags().StringVar(&user, "user", "", "show this `user`")
+	c.Flags().BoolVar(&recovery, "recovery", false, "show for every user what opens the mail if the passwords are lost")
 	return c
 }
 
@@ -58,6 +70,7 @@ func (a *app) daemonStatus(c *cobra.Command, asJSON bool) error {
 		{"enrolled", strconv.Itoa(d.Users)},
 		{"unlocked", strconv.Itoa(d.Unlocked)},
 	}
+	rows = append(rows, recoveryRows(d.Recovery)...)
 	for _, p := range d.Problems {
 		rows = append(rows, []string{"problem", p})
 	}
@@ -80,10 +93,19 @@ func (a *app) userStatus(c *cobra.Command, user string, asJSON bool) error {
 	if err != nil {
 		return explain(user, err)
 	}
+	var events []control.Event
+	if u.Enrolled {
+		if events, err = client.Events(c.Context(), user); err != nil {
+			return explain(user, err)
+		}
+	}
 	if asJSON {
-		err = ui.JSON(a.out, u)
+		err = ui.JSON(a.out, struct {
+			control.UserStatus
+			Events []control.Event `json:"events"`
+		}{u, append([]control.Event{}, events...)})
 	} else {
-		err = ui.Table(a.out, []string{"USER", u.User}, userRows(u))
+		err = ui.Table(a.out, []string{"USER", u.User}, append(userRows(u), eventRows(events)...))
 	}
 	if err == nil && !u.Enrolled {
 		err = explain(user, &control.Error{Code: control.CodeNotEnrolled})
@@ -110,6 +132,7 @@ func userRows(u control.UserStatus) [][]string {
 	if u.Plain {
 		rows = append(rows, []string{"tree", "kept plain, until: mailcryptfs encrypt " + ui.Quote(u.User)})
 	}
+	rows = append(rows, wayBackRows(u.Recovery)...)
 	rows = append(rows, conversionRows(u.Conversion)...)
 	if u.Until != nil {
 		rows = append(rows, []string{"delivery key", "in memory until " + since(u.Until)})

@@ -92,9 +92,9 @@ func (c *Client) Daemon(ctx context.Context) (DaemonStatus, error) {
 
 var errAnswer = errors.New("the daemon gave an answer that this program does not understand: are both of one version?")
 
-// call sends one request and wipes its password, in every form that it had here.
+// call sends one request and wipes its secrets, in every form that they had here; those of the answer are the caller's.
 func (c *Client) call(ctx context.Context, path string, req request) (answer, error) {
-	defer secret.Wipe(req.Password)
+	defer req.wipe()
 	text, err := json.Marshal(req)
 	if err != nil {
 		return answer{}, err
@@ -111,6 +111,7 @@ func (c *Client) call(ctx context.Context, path string, req request) (answer, er
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	defer secret.Wipe(body)
 	if err != nil {
 		return answer{}, fmt.Errorf("the daemon's answer broke off: %w", err)
 	}

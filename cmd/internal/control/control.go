@@ -28,13 +28,13 @@ type Service interface {
 	Who(ctx context.Context) ([]UserStatus, error)
 	// Daemon describes the daemon.
 	Daemon(ctx context.Context) (DaemonStatus, error)
-	// Passwd makes the slot that old opens open with new.
-	Passwd(ctx context.Context, user string, old, new []byte) error
 	// Register notes that a process is a session of the user: while it lives the user is in use.
 	Register(ctx context.Context, user string, pid int) error
 	// Convert converts a user's tree, or counts what that would take. With Wait it calls show now and then, never two
 	// at once, and returns when the conversion has ended or ctx has.
 	Convert(ctx context.Context, user string, r ConvertRequest, show func(Conversion)) (Conversion, error)
+
+	Slots
 }
 
 // UserStatus describes one user. Field names in JSON are stable.
@@ -52,6 +52,7 @@ type UserStatus struct {
 	Plain    bool       `json:"kept_plain,omitempty"`         // decrypt was asked for: nothing converts the tree back
 
 	Conversion *Conversion `json:"conversion,omitempty"` // the one that goes on, or the last since the unlock
+	Recovery   *Survey     `json:"recovery,omitempty"`   // of an enrolled user
 }
 
 // DaemonStatus describes the daemon. Field names in JSON are stable.
@@ -68,6 +69,8 @@ type DaemonStatus struct {
 	Problem  string    `json:"problem,omitempty"`  // why users could not be counted, or not all of them
 	Problems []string  `json:"problems,omitempty"` // sources of sessions that do not answer
 	Counters any       `json:"counters,omitempty"` // of the view, for people who look for a fault; not stable
+
+	Recovery RecoveryStatus `json:"recovery"`
 }
 
 // Code says what kind of failure an Error is.
@@ -84,6 +87,13 @@ const (
 	CodeNoProcess   Code = "no-process"   // there is no such process
 	CodeBusy        Code = "busy"         // time ran out, for example while waiting for other derivations
 	CodeMemory      Code = "memory"       // no memory could be locked for keys
+	CodeBadCode     Code = "bad-code"     // a recovery code was mistyped
+	CodeBadKey      Code = "bad-key"      // a recovery key cannot be read, or opens no slot
+	CodeNoSlot      Code = "no-slot"      // the user has no such slot
+	CodeLastSlot    Code = "last-slot"    // it is the last one that can be used
+	CodeFull        Code = "full"         // the user has as many slots as there can be
+	CodeRecovery    Code = "recovery"     // the configuration demands recovery keys and names none
+	CodeRotating    Code = "rotating"     // a change of keys goes on already
 	CodeInternal    Code = "internal"     // anything else
 )
 
@@ -100,9 +110,11 @@ func (e *Error) Error() string { return e.Message }
 const (
 	// MaxPassword is the longest password that is accepted, in bytes.
 	MaxPassword = 4096
-	// maxBody is the largest request body in bytes: two passwords in base64, a user name with every byte escaped, and
-	// their JSON.
-	maxBody = 32 << 10
+	// MaxKey is the largest file of a recovery key that is accepted, in bytes.
+	MaxKey = 16 << 10
+	// maxBody is the largest request body in bytes: three passwords and a recovery key in base64, a user name with every
+	// byte escaped, and their JSON.
+	maxBody = 64 << 10
 	// maxAnswer is the largest answer that a client reads, in bytes: "who" at a large site.
 	maxAnswer = 64 << 20
 	// requestTime is how long a request may take, waiting for other derivations included.
@@ -123,8 +135,14 @@ const (
 type request struct {
 	User     []byte `json:"user,omitempty"`
 	Password []byte `json:"password,omitempty"`
-	Old      []byte `json:"old,omitempty"` // a password, too
+	Old      []byte `json:"old,omitempty"`  // a password, too
+	Code     []byte `json:"code,omitempty"` // a recovery code
+	Key      []byte `json:"key,omitempty"`  // a recovery key
 	PID      int    `json:"pid,omitempty"`
+	Label    string `json:"label,omitempty"`
+	Slot     string `json:"slot,omitempty"`
+	Force    bool   `json:"force,omitempty"`
+	Identity bool   `json:"identity,omitempty"`
 
 	Convert *ConvertRequest `json:"convert,omitempty"`
 }
@@ -136,6 +154,14 @@ type answer struct {
 	User    *UserStatus   `json:"user,omitempty"`
 	Users   []UserStatus  `json:"users,omitempty"`
 	Daemon  *DaemonStatus `json:"daemon,omitempty"`
+
+	Slots     []Slot     `json:"slots,omitempty"`
+	Added     *AddedSlot `json:"added,omitempty"`
+	Rotation  *Rotation  `json:"rotation,omitempty"`
+	Forgotten *Forgotten `json:"forgotten,omitempty"`
+	Reloaded  *Reloaded  `json:"reloaded,omitempty"`
+	Survey    []Survey   `json:"survey,omitempty"`
+	Events    []Event    `json:"events,omitempty"`
 
 	Conversion *Conversion `json:"conversion,omitempty"`
 	More       bool        `json:"more,omitempty"` // another answer follows on the next line

@@ -68,8 +68,8 @@ func (r *recorder) Daemon(ctx context.Context) (DaemonStatus, error) {
 	return DaemonStatus{Version: "v", Store: "/s"}, r.note(ctx, "daemon", "", nil)
 }
 
-func (r *recorder) Passwd(ctx context.Context, user string, old, new []byte) error {
-	return errors.Join(r.note(ctx, "passwd", user, old), r.note(ctx, "passwd", user, new))
+func (r *recorder) Passwd(ctx context.Context, user string, p Proof, new []byte) error {
+	return errors.Join(r.proof(ctx, "passwd", user, p), r.note(ctx, "passwd", user, new))
 }
 
 func (r *recorder) Register(ctx context.Context, user string, pid int) error {
@@ -421,7 +421,7 @@ func TestPasswdAndRegister(t *testing.T) {
 	r := &recorder{}
 	path, _ := start(t, r)
 	old, fresh := []byte("old"), []byte("new")
-	if err := NewClient(path).Passwd(t.Context(), "alice", old, fresh); err != nil {
+	if err := NewClient(path).Passwd(t.Context(), "alice", Proof{Password: old}, fresh); err != nil {
 		t.Fatal(err)
 	}
 	if err := NewClient(path).Register(t.Context(), "alice", 4711); err != nil {
@@ -436,7 +436,7 @@ func TestPasswdAndRegister(t *testing.T) {
 		t.Errorf("calls %q", r.calls)
 	}
 	var e *Error
-	if err := NewClient(path).Passwd(t.Context(), "alice", nil, []byte("x")); !errors.As(err, &e) || e.Code != CodeBadRequest {
+	if err := NewClient(path).Passwd(t.Context(), "alice", Proof{}, []byte("x")); !errors.As(err, &e) || e.Code != CodeBadRequest {
 		t.Errorf("without the old password: %v", err)
 	}
 	if err := NewClient(path).Register(t.Context(), "alice", 1); !errors.As(err, &e) || e.Code != CodeBadRequest {

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"time"
-
-	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 // Goal is what a conversion makes of a user's tree.
@@ -101,13 +99,6 @@ func (c *Client) Convert(ctx context.Context, user string, r ConvertRequest, sho
 	return Conversion{}, fmt.Errorf("the daemon's answer broke off: %w", errors.Join(lines.Err(), ctx.Err()))
 }
 
-// Passwd makes a slot that opens with the old password open with the new one. It wipes both.
-func (c *Client) Passwd(ctx context.Context, user string, old, new []byte) error {
-	defer secret.Wipe(old)
-	_, err := c.call(ctx, pathPasswd, request{User: []byte(user), Old: old, Password: new})
-	return err
-}
-
 // Register tells the daemon that a process is a session of the user.
 func (c *Client) Register(ctx context.Context, user string, pid int) error {
 	_, err := c.call(ctx, pathRegister, request{User: []byte(user), PID: pid})
@@ -132,8 +123,7 @@ func (s *Server) convert(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	secret.Wipe(req.Password)
-	secret.Wipe(req.Old)
+	req.wipe()
 	user, err := s.subject(req, false)
 	if err == nil && (req.Convert == nil || req.Convert.Goal != GoalEncrypt && req.Convert.Goal != GoalDecrypt) {
 		err = &Error{CodeBadRequest, "the request does not say what to convert to"}
@@ -156,17 +146,6 @@ func (s *Server) convert(w http.ResponseWriter, r *http.Request) {
 		a = answer{Error: asError(err)}
 	}
 	s.reply(w, a)
-}
-
-func (s *Server) passwd(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, true)
-	if err == nil && len(req.Old) == 0 {
-		err = &Error{CodeBadRequest, "the old password is missing"}
-	}
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{Changed: true}, s.service.Passwd(ctx, user, req.Old, req.Password)
 }
 
 func (s *Server) register(ctx context.Context, req request) (answer, error) {

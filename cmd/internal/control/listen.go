@@ -75,23 +75,20 @@ func removeStale(path string) error {
 	return nil
 }
 
-// peerUID returns the user id of the process that connected (SO_PEERCRED, unix(7)).
-func peerUID(c *net.UnixConn) (uint32, error) {
+// peer returns who connected (SO_PEERCRED, unix(7)).
+func peer(c *net.UnixConn) (*unix.Ucred, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var cred *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return 0, err
+		return nil, err
 	}
-	if credErr != nil {
-		return 0, credErr
-	}
-	return cred.Uid, nil
+	return cred, credErr
 }
 
 // listener hands out connections that remember where their bytes went.

@@ -33,9 +33,9 @@ func NewServer(service Service, log *slog.Logger) *Server {
 	mux.HandleFunc("POST "+pathUser, s.handle(s.user))
 	mux.HandleFunc("POST "+pathWho, s.handle(s.who))
 	mux.HandleFunc("POST "+pathDaemon, s.handle(s.daemon))
-	mux.HandleFunc("POST "+pathPasswd, s.handle(s.passwd))
 	mux.HandleFunc("POST "+pathRegister, s.handle(s.register))
 	mux.HandleFunc("POST "+pathConvert, s.convert)
+	s.slotHandlers(mux)
 	s.http = &http.Server{
 		Handler:           mux,
 		ConnContext:       withConn,
@@ -70,14 +70,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // returned, whatever f did with them.
 func (s *Server) handle(f func(context.Context, request) (answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+		ctx, cancel := context.WithTimeout(withPeer(r), requestTime)
 		defer cancel()
 		req, ok := s.receive(w, r)
 		if !ok {
 			return
 		}
-		defer secret.Wipe(req.Password)
-		defer secret.Wipe(req.Old)
+		defer req.wipe()
 		a, err := f(ctx, req)
 		if err != nil {
 			a = answer{Error: asError(err)}
@@ -103,8 +102,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) (request, bool)
 		err = conn.SetReadDeadline(time.Time{})
 	}
 	if err != nil {
-		secret.Wipe(req.Password)
-		secret.Wipe(req.Old)
+		req.wipe()
 		s.reply(w, answer{Error: asError(err)})
 		return request{}, false
 	}
@@ -113,12 +111,12 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) (request, bool)
 
 // allowed refuses everybody but root and the user that the daemon runs as.
 func allowed(c *wipingConn) error {
-	uid, err := peerUID(c.UnixConn)
+	cred, err := peer(c.UnixConn)
 	if err != nil {
 		return &Error{CodeForbidden, fmt.Sprintf("cannot tell who is calling: %v", err)}
 	}
-	if uid != 0 && int(uid) != os.Geteuid() {
-		return &Error{CodeForbidden, fmt.Sprintf("only root may control the daemon, not uid %d", uid)}
+	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		return &Error{CodeForbidden, fmt.Sprintf("only root may control the daemon, not uid %d", cred.Uid)}
 	}
 	return nil
 }
@@ -138,14 +136,16 @@ func readRequest(conn *wipingConn, body io.Reader) (request, error) {
 	}
 	// Not a json.Decoder: it would keep a copy of the text in a buffer of its own.
 	if err := json.Unmarshal(text[:n], &req); err != nil {
-		secret.Wipe(req.Password)
-		secret.Wipe(req.Old)
+		req.wipe()
 		return request{}, &Error{CodeBadRequest, "the request is not valid JSON of this protocol"}
 	}
-	if len(req.Password) > MaxPassword || len(req.Old) > MaxPassword {
-		secret.Wipe(req.Password)
-		secret.Wipe(req.Old)
+	if len(req.Password) > MaxPassword || len(req.Old) > MaxPassword || len(req.Code) > MaxPassword {
+		req.wipe()
 		return request{}, &Error{CodeBadRequest, fmt.Sprintf("a password has at most %d bytes", MaxPassword)}
+	}
+	if len(req.Key) > MaxKey {
+		req.wipe()
+		return request{}, &Error{CodeBadRequest, fmt.Sprintf("the file of a recovery key has at most %d bytes", MaxKey)}
 	}
 	return req, nil
 }
