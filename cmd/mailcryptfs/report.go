@@ -103,6 +103,10 @@ func (r *report) finish(s check.Summary) error {
 		{"damage", fmt.Sprint(s.Damage)},
 		{"time", s.Duration.Round(time.Millisecond).String()},
 	}
+	if m := s.Manifest; m != nil {
+		rows = append(rows, []string{"messages of " + m.Created.Local().Format(time.DateTime), fmt.Sprintf("%d: %d there, %d sealed anew, %d gone, %d exchanged; %d new",
+			m.Messages, m.Present, m.Anew, m.Gone, m.Replaced, m.New)})
+	}
 	for _, u := range slices.Sorted(maps.Keys(s.Locked)) {
 		rows = append(rows, []string{"locked: " + string(u), fmt.Sprintf("%d files", s.Locked[u])})
 	}

@@ -30,17 +30,25 @@ the view or the store. It works with and without a running daemon and never chan
 
 What belongs to the site, and the mail of users who are unlocked, is opened completely. Of locked
 users, everything that shows without their keys is checked; with --user and their password, their
-mail is opened too.`,
+mail is opened too.
+
+Messages that somebody deleted or put back to an older state do not show by themselves. A manifest
+lists the messages of today; kept away from the store, it shows later which of them are gone (their
+owners may have deleted them) or were exchanged. Flags, moves and encryption anew change nothing.`,
 		Example: `  mailcryptfs verify
   mailcryptfs verify --user alice@example.org --password-fd 3 3</run/secrets/alice
+  mailcryptfs verify --write-manifest /mnt/stick/manifest
+  mailcryptfs verify --manifest /mnt/stick/manifest
   mailcryptfs verify --json /srv/mail/alice@example.org | jq .summary`,
-		Annotations: exits("0   no damage was found", "64  wrong arguments", "65  damage was found", "66  a path is not there",
+		Annotations: exits("0   no damage was found", "64  wrong arguments", "65  damage was found", "66  a path or the manifest is not there",
 			"67  no password can open mail of a user who is not enrolled", "74  the store cannot be read", "75  it was interrupted", "77  wrong password, or not root",
 			"78  the configuration or the site secret cannot work"),
 		RunE: func(c *cobra.Command, args []string) error { return v.run(c.Context(), args) },
 	}
 	c.Flags().BoolVar(&v.asJSON, "json", false, "print one JSON object")
 	c.Flags().StringVar(&v.user, "user", "", "check only what belongs to this `user`")
+	c.Flags().StringVar(&v.manifest.write, "write-manifest", "", "list the messages in a new `file`, to be kept away from the store")
+	c.Flags().StringVar(&v.manifest.read, "manifest", "", "compare with the messages that this `file` lists")
 	v.password = passwordFlags(c)
 	return c
 }
@@ -51,10 +59,11 @@ type verify struct {
 	asJSON   bool
 	user     string
 	password *ui.PasswordSource
+	manifest manifests
 }
 
 func (v *verify) run(ctx context.Context, paths []string) error {
-	if err := v.judge(); err != nil {
+	if err := v.judge(paths); err != nil {
 		return err
 	}
 	c, err := v.config()
@@ -82,8 +91,10 @@ func (v *verify) run(ctx context.Context, paths []string) error {
 	return v.check(ctx, c, keys, source, paths)
 }
 
-func (v *verify) judge() error {
+func (v *verify) judge(paths []string) error {
 	switch {
+	case v.manifest.any() && len(paths) > 0:
+		return ui.Failf(ui.ExitUsage, "leave the paths out, or name one user with --user", "a manifest is of all messages, or of all of one user")
 	case v.user != "":
 		return checkUser(v.user)
 	case v.passwordGiven():
@@ -199,15 +210,28 @@ func (v *verify) check(ctx context.Context, c config.Config, keys *site.Keys, so
 		}
 		paths[i] = abs
 	}
+	expected, err := v.manifest.load(c, keys)
+	if err != nil {
+		return err
+	}
+	list, err := v.manifest.begin(c, keys, account.User(v.user))
+	if err != nil {
+		return err
+	}
+	defer list.discard()
 	report := newReport(v.app, v.asJSON)
 	summary, err := check.Verify(ctx, check.Options{
 		Store: c.Store, View: c.View, Site: keys, Keys: source,
-		Profile: c.Profile, UserPath: c.User, Private: c.Private, Meta: c.Meta, RefusePlain: c.Plain == "refuse",
+		Profile: c.Profile, UserPath: c.User, Private: c.Private, Meta: c.Meta, RefusePlain: c.Plain == "refuse", PlainNames: c.Names == "plain",
+		WriteManifest: list.writer(), Manifest: expected,
 		Epoch: c.Epoch, Paths: paths, User: account.User(v.user), Progress: report.progress(),
 	}, report.found)
 	report.clear()
 	if err != nil {
 		return verifyProblem(err)
+	}
+	if err := list.keep(); err != nil {
+		return err
 	}
 	if err := report.finish(summary); err != nil {
 		return err
@@ -223,6 +247,8 @@ func verifyProblem(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return ui.Failf(ui.ExitTempFail, "start again to check the rest", "the check was interrupted")
+	case errors.Is(err, check.ErrScope):
+		return ui.Fail(ui.ExitUsage, "add --user with the user of the manifest", err)
 	case errors.Is(err, check.ErrForeign):
 		return ui.Fail(ui.ExitConfig, "restore the site secret that this store was made with", err)
 	case errors.Is(err, check.ErrNotFound):

@@ -43,6 +43,7 @@ type scan struct {
 	unfinished bool    // a lost end is no damage
 
 	hdr   format.Header
+	known bool           // hdr was read, and is good
 	key   *seal.FileKey  // nil: only the structure is judged
 	end   format.BlockNo // blocks from here on, up to the current one, are zeros
 	last  block          // the one before end, if any
@@ -170,6 +171,7 @@ func (s *scan) header(w *worker, j job, no format.BlockNo, b []byte) bool {
 	case err != nil:
 		s.found(HeaderDamaged, err.Error())
 	default:
+		s.known = true
 		return s.findKey(w, j)
 	}
 	s.l.answer = answer{state: refused}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mailcryptfs/mailcryptfs/fs/check/manifest"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/route"
@@ -51,10 +52,16 @@ type Options struct {
 	Private     []string
 	Meta        []string
 	RefusePlain bool // plain = "refuse"
+	PlainNames  bool // names = "plain"
 
 	Epoch time.Duration // delivery keys younger than this may still be in use
 	Paths []string      // absolute paths below View or Store; none: everything
 	User  account.User  // only what belongs to this user, unless empty
+
+	// WriteManifest is given every message that is looked at, and Manifest is what it is compared with: either, both or none,
+	// and not with Paths. Who made the writer completes it.
+	WriteManifest *manifest.Writer
+	Manifest      *Expected
 
 	Workers  int            // files that are checked at the same time; 0: one for each CPU
 	Progress func(Progress) // called a few times each second, by one goroutine; may be nil
@@ -97,11 +104,18 @@ type run struct {
 	current atomic.Pointer[string]
 	jobs    chan job
 
+	glance bool // only headers are looked at, for the manifest
+
 	reporting sync.Mutex
 	report    func(Finding)
+	listing   sync.Mutex // orders calls of WriteManifest
+	trouble   error      // why the manifest could not be written or compared; guarded by listing
 }
 
 func newRun(ctx context.Context, o Options, report func(Finding)) (*run, error) {
+	if o.Manifest != nil && o.Manifest.head.User != "" && o.Manifest.head.User != o.User {
+		return nil, ErrScope
+	}
 	r := &run{ctx: ctx, o: o, tally: newTally(), report: report, jobs: make(chan job)}
 	var err error
 	if r.policy, err = route.New(o.Profile, o.UserPath, o.Private, o.Meta); err != nil {
@@ -147,11 +161,14 @@ func (r *run) all(started time.Time) error {
 	}
 	stop := r.showProgress()
 	defer stop()
-	err = r.files(targets)
-	if err == nil && len(r.o.Paths) == 0 {
-		r.unused(started.Add(-r.o.Epoch))
+	if err = r.files(targets); err != nil || len(r.o.Paths) > 0 {
+		return err
 	}
-	return err
+	r.unused(started.Add(-r.o.Epoch))
+	if r.o.Manifest != nil {
+		return r.settle()
+	}
+	return nil
 }
 
 // files walks the tree and has each file checked by one of the workers.
@@ -175,7 +192,9 @@ func (r *run) files(targets []target) error {
 	if err == nil {
 		err = r.ctx.Err() // the workers may have stopped early
 	}
-	return err
+	r.listing.Lock()
+	defer r.listing.Unlock()
+	return errors.Join(err, r.trouble)
 }
 
 func (r *run) walkAll(targets []target) error {

@@ -42,6 +42,7 @@ type look struct {
 	gone    bool // it is no longer there, or no longer a file
 	changed bool // it may have changed while it was looked at
 	size    int64
+	header  *format.Header // nil: there is none that could be read
 	bad     []Finding
 	answer  answer // of its key; opened if it needs none
 	plain   bool
@@ -71,6 +72,10 @@ func (w *worker) check(j job) {
 	for _, f := range l.bad {
 		w.found(f)
 	}
+	w.note(j, l)
+	if w.glance {
+		return
+	}
 	w.tally.add(func(s *Summary) {
 		switch {
 		case l.plain:
@@ -84,6 +89,25 @@ func (w *worker) check(j job) {
 			}
 		}
 	})
+}
+
+// note tells the manifests of a file.
+func (w *worker) note(j job, l look) {
+	if !j.at.isMessage(j.name) {
+		return
+	}
+	var err error
+	if w.o.WriteManifest != nil && l.header != nil {
+		err = w.list(j, l.size, l.header)
+	}
+	if w.o.Manifest != nil {
+		err = errors.Join(err, w.compare(j, l.size, l.header))
+	}
+	w.listing.Lock()
+	defer w.listing.Unlock()
+	if w.trouble == nil {
+		w.trouble = err
+	}
 }
 
 func (w *worker) look(j job) look {
@@ -136,6 +160,10 @@ func (w *worker) judge(j job, f *backing.File, size int64) look {
 		l.answer.state = refused // nothing else of it is judged (F1), or nobody but a running process can have its key (C15)
 		return l
 	}
+	if w.glance {
+		l.header = headerOf(f)
+		return l
+	}
 	l.bad = w.xattrsOf(f.Fd(), j.finding())
 	if size == 0 {
 		return l
@@ -143,5 +171,21 @@ func (w *worker) judge(j job, f *backing.File, size int64) look {
 	s := newScan(f, size, &l, j.finding())
 	s.unfinished = j.at.name == "tmp" && !j.at.adrift && j.at.route.Class(j.name) == route.Message
 	s.run(w, j)
+	if s.known {
+		l.header = &s.hdr
+	}
 	return l
+}
+
+// headerOf reads the header of a file; nil if it has none.
+func headerOf(f *backing.File) *format.Header {
+	b := make([]byte, format.HeaderSize)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return nil
+	}
+	h, err := format.ParseHeader(b)
+	if err != nil {
+		return nil
+	}
+	return &h
 }

@@ -33,6 +33,12 @@ const (
 	Unreadable         Kind = "unreadable"          // the lower filesystem gives an error
 )
 
+// The kinds of findings about messages of a manifest (FORMAT.md section 9).
+const (
+	MessageGone     Kind = "message-gone"     // there is no such message any more
+	MessageReplaced Kind = "message-replaced" // something else, or an older state, has its name
+)
+
 // Leftover is what an interrupted conversion (N12) or write of a key record (K13) left.
 const Leftover Kind = "leftover"
 

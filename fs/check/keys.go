@@ -48,6 +48,7 @@ type keyInfo struct {
 	delivery bool
 	whole    bool // the record of a delivery key is not damaged
 	used     bool // by a file
+	current  bool // new content is sealed under it
 	created  time.Time
 }
 
@@ -65,6 +66,12 @@ func (x *keyIndex) add(id secret.ID, i keyInfo) {
 	if x.owner[id] == nil {
 		x.owner[id] = &i
 	}
+}
+
+func (x *keyIndex) isCurrent(id secret.ID) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.owner[id] != nil && x.owner[id].current
 }
 
 func (x *keyIndex) setBroken(u account.User) {

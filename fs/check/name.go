@@ -123,9 +123,16 @@ func (r *run) sideName(d *backing.Dir, s names.Stored) (string, names.Stored) {
 	return s.Name, s
 }
 
-// link checks the target of a symbolic link (N10).
+// link checks the target of a symbolic link (N10). One that is not encrypted may be of anybody's making.
 func (r *run) link(p place, name string, s names.Stored) {
 	f := p.finding(name, s.Name)
+	if s.Kind != names.Encrypted {
+		if r.o.RefusePlain && !r.o.PlainNames && p.user() != "" && (s.Kind == names.Plain || s.Kind == names.PlainNamed) {
+			f.Kind, f.Detail = PlainRefused, "a symbolic link that is not encrypted where plain = \"refuse\""
+			r.found(f)
+		}
+		return
+	}
 	target, err := p.dir.Readlink(s.Name)
 	if errors.Is(err, unix.EINVAL) {
 		return // replaced by something else meanwhile

@@ -31,6 +31,7 @@ type Summary struct {
 	Structure   Amount                 `json:"structure"`   // checked without their key
 	Plain       Amount                 `json:"plain"`       // not encrypted: nothing to check them by
 	Locked      map[account.User]int64 `json:"locked"`      // files of Structure whose user is locked, by user
+	Manifest    *ManifestSummary       `json:"manifest,omitempty"`
 	Duration    time.Duration          `json:"duration_ns"`
 }
 

@@ -114,7 +114,7 @@ func (d *userDir) index(rec, prev *records.User, unsupported bool) {
 	}
 	for i := range rec.ContentKeys {
 		k := &rec.ContentKeys[i]
-		d.keys.add(k.ID, keyInfo{user: rec.User, whole: true, created: k.Created})
+		d.keys.add(k.ID, keyInfo{user: rec.User, whole: true, current: k.State == records.Current, created: k.Created})
 		if d.quiet || d.o.Keys == nil {
 			continue
 		}

@@ -119,7 +119,7 @@ func (r *run) entry(p place, stored string, kind uint32) error {
 			return r.submit(job{at: p, name: name, stored: s})
 		}
 	case unix.S_IFLNK:
-		if r.wanted(p) && s.Kind == names.Encrypted {
+		if r.wanted(p) {
 			r.link(p, name, s)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -161,3 +163,10 @@ func announceDamage(s *harness.Site) {
 	s.Announce(`stored file cannot be read|cannot convert an entry|a conversion is not complete`)
 	s.Announce(`two stored files have one name in the view|user cannot be served as usual|keyring entry refused`)
 }
+
+// verb is a command that runs a verb of the binary.
+func verb(t testing.TB, s *harness.Site, name string, args ...string) *exec.Cmd {
+	return exec.Command(harness.Binary(t), append([]string{name, "--config", s.Config}, args...)...)
+}
+
+func keysOf[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }

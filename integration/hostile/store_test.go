@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
 )
 
 var (
@@ -297,4 +296,3 @@ func (b *batch) watch() (stop func()) {
 		}
 	}
 }
-
