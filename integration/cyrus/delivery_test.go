@@ -81,7 +81,7 @@ func testDelivery(t *testing.T, l layout) {
 // mailboxes of users who may be locked.
 func (s *site) forgetCompiled(t testing.TB, users int) {
 	t.Helper()
-	must(t, filepath.WalkDir(s.path("/var/spool/sieve"), func(path string, d os.DirEntry, err error) error {
+	must(t, filepath.WalkDir(s.path(sieveDir), func(path string, d os.DirEntry, err error) error {
 		if err == nil && filepath.Ext(path) == ".bc" {
 			users--
 			err = os.Remove(path)

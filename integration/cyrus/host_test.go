@@ -32,6 +32,9 @@ const admin, adminPassword = "cyrus", "admin's own"
 // mail is where the partition lies, in the root: the path in the shipped configuration.
 const mail = "/srv/mail"
 
+// sieveDir is where compiled scripts lie, there too.
+const sieveDir = mail + "/.sieve"
+
 // shipped is where the configuration lies that the tests run.
 const shipped = "../../contrib"
 
@@ -119,7 +122,7 @@ func (r *root) start(t testing.TB, l layout, users ...string) *host {
 	if l == domain {
 		h.sep, saslauthd = "/", append(saslauthd, "-r")
 	}
-	r.own(t, "/run/cyrus", "/run/cyrus/socket", "/run/cyrus/proc", "/run/cyrus/lock", "/var/spool/sieve", mail)
+	r.own(t, "/run/cyrus", "/run/cyrus/socket", "/run/cyrus/proc", "/run/cyrus/lock", mail, sieveDir)
 	services := ""
 	for _, name := range []string{"imap", "pop3", "sieve"} {
 		h.ports[name] = freePort(t)

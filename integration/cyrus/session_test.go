@@ -82,8 +82,8 @@ func testSession(t *testing.T, l layout) {
 	s.hold(t, user)
 	second := s.login(t, user)
 	c.OK(t, "LOGOUT")
+	s.because(t, user, "imap")
 	second.OK(t, "SELECT INBOX")
-	s.hold(t, user)
 	// bob gets the process that served alice; that does not keep her unlocked.
 	second.OK(t, "LOGOUT")
 	other := s.login(t, "bob")
