@@ -206,10 +206,13 @@ func (m *Machine) Run(t testing.TB, args ...string) string {
 func (m *Machine) Serve(t testing.TB, args ...string) (stop func()) {
 	t.Helper()
 	cmd := m.Command(args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	out, err := os.CreateTemp(m.dir, "out") // a file: nobody waits for children that hold it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }()
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +226,8 @@ func (m *Machine) Serve(t testing.TB, args ...string) (stop func()) {
 	t.Cleanup(func() {
 		stop()
 		if t.Failed() {
-			t.Logf("%q: %s", args, &out)
+			said, err := os.ReadFile(out.Name())
+			t.Logf("%q: %s %v", args, said, err)
 		}
 	})
 	return stop
