@@ -25,10 +25,35 @@ var (
 	errPlain = errors.New("plain entry is refused")
 )
 
+// keyError is an error of the key records, whose errno says nothing of the file that
+// was asked for: mail servers take ENOENT, ENOTDIR and ELOOP for "expunged".
+type keyError struct{ error }
+
+func (e keyError) Unwrap() error { return e.error }
+
+// ofKeys marks an error of the key records.
+func ofKeys(err error) error {
+	if err == nil {
+		return nil
+	}
+	return keyError{err}
+}
+
+// errno returns what of the error may reach the caller: that there is no room, and such.
+func (e keyError) errno() unix.Errno {
+	for _, passing := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EROFS, unix.EINTR} {
+		if errors.Is(e.error, passing) {
+			return passing
+		}
+	}
+	return unix.EIO
+}
+
 // Errno maps an error of this package to what the caller of a system call gets. It
 // never is ENOSYS, which the kernel would take as "never ask again".
 func Errno(err error) unix.Errno {
 	var e unix.Errno
+	var k keyError
 	switch {
 	case err == nil:
 		return 0
@@ -36,6 +61,8 @@ func Errno(err error) unix.Errno {
 		return unix.EACCES
 	case errors.Is(err, content.ErrTooLarge):
 		return unix.EFBIG
+	case errors.As(err, &k):
+		return k.errno()
 	case errors.As(err, &e) && e != unix.ENOSYS && e != 0:
 		return e
 	}

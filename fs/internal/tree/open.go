@@ -130,7 +130,7 @@ func (k fileKeys) sealing() (secret.ContentKey, error) {
 	if errors.Is(err, secret.ErrNotEnrolled) {
 		return k.t.Site.Delivery, nil
 	}
-	return ck, err
+	return ck, ofKeys(err)
 }
 
 // Open implements content.Keys.
@@ -159,7 +159,8 @@ func (k fileKeys) opening(id secret.ID) (*secret.Key, error) {
 	case k.user == "":
 		return nil, fmt.Errorf("%w: %v, outside of any user's tree", secret.ErrUnknownKey, id)
 	}
-	return k.t.Keys.OpeningKey(k.user, id)
+	key, err := k.t.Keys.OpeningKey(k.user, id)
+	return key, ofKeys(err)
 }
 
 // plaintext reports whether a new private file is to be stored as a plain entry.
