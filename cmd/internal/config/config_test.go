@@ -54,6 +54,8 @@ func TestParseGood(t *testing.T) {
 		"# only a comment\n",
 		"user = \"%d/%n\"\n",
 		"user = \"home/%u\"\nprofile = \"dovecot-maildir\"\n",
+		"profile = \"dovecot-sdbox\"\nuser = \"%d/%n\"\n",
+		"profile = \"cyrus\"\nuser = \"*/%u\"\n",
 		"epoch = \"2s\"\nkdf_memory_kib = 19456\nkdf_time = 1\n",
 		"delivery = \"plaintext\"\nunenrolled = \"plaintext\"\n",
 		"enroll = \"auto\"\nrecovery = \"none\"\n",

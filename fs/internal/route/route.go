@@ -210,6 +210,12 @@ func (d *Dir) User() account.User { return d.user }
 // nobody's, yet must not be moved.
 func (d *Dir) Above() bool { return d.user == "" && !d.off }
 
+// Begun reports whether messages are begun in d under name, and get another place or
+// name when they are whole: one without an end is no damage.
+func (d *Dir) Begun(name string) bool {
+	return d.name == "tmp" || strings.HasPrefix(name, ".temp.")
+}
+
 // Scratch reports whether d holds messages on the way to mailboxes.
 func (d *Dir) Scratch() bool { return d.scratch }
 

@@ -158,6 +158,19 @@ func TestSiblings(t *testing.T) {
 	}
 }
 
+func TestBegun(t *testing.T) {
+	t.Parallel()
+	p := policy(t, "maildir", "%u", nil, nil)
+	for path, want := range map[string]bool{
+		"alice/tmp/1": true, "alice/.Sent/tmp/1": true, "alice/dbox-Mails/.temp.1.P1Q0M1.h": true, "alice/new/1": false, "alice/tmp/sub/1": false, "alice/u.1": false,
+	} {
+		i := strings.LastIndexByte(path, '/')
+		if got := dir(p, path[:i]).Begun(path[i+1:]); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	for _, template := range []string{"", "/", "/%u", "%u/", "a", "%d", "%x", "%", "%u/%u", "%u/%n", "%u/%d/%n", "%n/%n", "%d/%n/%n", "%u%d", "%d%n", ".", "../%u", "a//%u", "%u/..", "%%"} {

@@ -87,7 +87,7 @@ func (t *Tree) Alert(n *inode.Inode, err error) error {
 		return err
 	}
 	view, stored := t.paths(n)
-	if errors.Is(err, content.ErrUnfinished) && path.Base(path.Dir(view)) == "tmp" {
+	if a, ok := t.Table.Alias(n); ok && errors.Is(err, content.ErrUnfinished) && t.Table.Route(a.Parent).Begun(a.Name) {
 		t.Log.Info("a file was never finished: its writer was interrupted", "view", view, "store", stored)
 		return err
 	}
