@@ -19,8 +19,11 @@ require (
 	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
 	github.com/golang/freetype v0.0.0-20170609003504-e2365dfdc4a0 // indirect
 	github.com/hanwen/go-fuse/v2 v2.12.1 // indirect
+	github.com/mailcryptfs/mailcryptfs v0.0.0
 	golang.org/x/image v0.30.0 // indirect
 	golang.org/x/text v0.28.0 // indirect
 )
 
 tool github.com/hanwen/go-fuse/v2/example/loopback
+
+replace github.com/mailcryptfs/mailcryptfs => ../..

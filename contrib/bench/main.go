@@ -38,6 +38,7 @@ type options struct {
 	revision string
 	about    string
 	mail     bool
+	scale    bool
 	messages int
 	mailTime time.Duration
 }
@@ -66,6 +67,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.fixtures.Entries, "entries", 50000, "entries of the large folder")
 	f.IntVar(&o.fixtures.Sequential, "large", 64<<20, "`bytes` of the large file, a multiple of 128 KiB")
 	f.BoolVar(&o.mail, "mail", false, "measure Dovecot on the targets, instead of patterns of files")
+	f.BoolVar(&o.scale, "scale", false, "measure how mailcryptfs grows with users, messages and folders, instead of patterns")
 	f.IntVar(&o.messages, "messages", 2000, "messages of one burst of deliveries (with -mail)")
 	f.DurationVar(&o.mailTime, "mail-time", time.Minute, "`time` of the IMAP clients in one round (with -mail)")
 	f.StringVar(&o.command, "command", "", "`text`: the command as the report should show it")
@@ -106,6 +108,9 @@ func run(args []string) error {
 	if o.list {
 		list(o)
 		return nil
+	}
+	if o.scale {
+		return measureScale(o)
 	}
 	patterns, err := choose(pattern.All(o.fixtures), o.patterns)
 	if err != nil {

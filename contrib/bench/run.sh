@@ -6,6 +6,7 @@
 #     contrib/bench/run.sh -quick                          a look, some minutes
 #     contrib/bench/run.sh -targets ext4,mailcryptfs -patterns 'deliver*,read-*' -rounds 7
 #     contrib/bench/run.sh -mail                           Dovecot on them: deliveries, and IMAP clients
+#     contrib/bench/run.sh -scale                          how it grows with users, messages and folders
 #     contrib/bench/run.sh -list                           names of patterns and targets
 #
 # Environment:
@@ -137,4 +138,4 @@ setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc 
 inside=$!
 wait "$inside"
 inside=
-echo "results are in $out: results.md, results.json, ratios.svg"
+echo "results are in $out"

@@ -79,6 +79,8 @@ kdf_memory_kib = 19456
 kdf_time = 1
 epoch = "10m"
 lock_memory = "warn"
+enroll = "auto"
+recovery = "none"
 `, store, view, filepath.Join(e.Work, name+".secret"), filepath.Join(m.runtime, "keyring"), filepath.Join(m.runtime, "control.sock"))
 	if err := os.WriteFile(m.config, []byte(settings), 0o600); err != nil {
 		return nil, errors.Join(err, m.close())
