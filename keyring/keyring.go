@@ -2,8 +2,9 @@
 // truth about the first: an entry that opens a slot unlocks its user, its removal locks him, whoever did either
 // (FORMAT.md section 5). Key records in the store say the rest (section 4).
 //
-// Lock order: member.login, then member.slow, then one of Ring.mu and member.mu, never both. Neither of these two is held
-// during I/O, a derivation, or a wipe. State that slow guards is changed under slow and mu, and read under either.
+// Lock order: member.login, then member.slow, then the lock of the user's records (records.Home), then one of Ring.mu,
+// member.mu and editor.list, never two of them. None of these three is held during I/O, a derivation, or a wipe. State that
+// slow guards is changed under slow and mu, and read under either.
 package keyring
 
 import (

@@ -26,7 +26,8 @@ const (
 // cheap is the smallest that is allowed, for tests that are not about the cost.
 var cheap = slot.Params{MemoryKiB: slot.MinMemoryKiB, Time: slot.MinTime, Threads: slot.MinThreads}
 
-// fixture is one site: a store on disk and a keyring directory in memory.
+// fixture is one site. Its store is in memory too: these tests make thousands of changes, each with several fsyncs. Those of
+// package records are about the disk.
 type fixture struct {
 	Options
 	log *logBuffer
@@ -59,9 +60,13 @@ func must(tb testing.TB, err error) {
 
 func newFixture(tb testing.TB) *fixture {
 	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "mailcryptfs-test-")
+	root, err := os.MkdirTemp("/dev/shm", "mailcryptfs-test-")
 	must(tb, err)
-	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	tb.Cleanup(func() { _ = os.RemoveAll(root) })
+	store, dir := filepath.Join(root, "store"), filepath.Join(root, "keyring")
+	for _, d := range []string{store, dir} {
+		must(tb, os.Mkdir(d, 0o700))
+	}
 	s := make([]byte, 32)
 	for i := range s {
 		s[i] = byte(i)
@@ -71,11 +76,19 @@ func newFixture(tb testing.TB) *fixture {
 	tb.Cleanup(keys.Wipe)
 	f := &fixture{log: new(logBuffer)}
 	f.Options = Options{
-		Store: tb.TempDir(), Dir: dir, Site: keys, Params: cheap,
+		Store: store, Dir: dir, Site: keys, Params: cheap,
 		Log: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	must(tb, Setup(f.Store, keys, time.Now()))
 	return f
+}
+
+// time is that of the ring.
+func (f *fixture) time() time.Time {
+	if f.Now != nil {
+		return f.Now()
+	}
+	return time.Now()
 }
 
 func (f *fixture) open(tb testing.TB) *Ring {

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,13 +50,18 @@ func (r *Ring) ResetPassword(ctx context.Context, u account.User, new []byte, by
 	if len(new) == 0 {
 		return ErrPassword
 	}
-	return r.rewrap(ctx, u, new, by, audit.PasswordReset, func(m *member) (slot.Entry, error) {
+	err := r.rewrap(ctx, u, new, by, audit.PasswordReset, func(m *member) (slot.Entry, error) {
 		e, err := r.entryOf(m)
 		if errors.Is(err, secret.ErrLocked) {
 			m.note(WasReset)
 		}
 		return e, err
 	})
+	if errors.Is(err, ErrWrongSecret) && r.Holds(u) {
+		// The slot that unlocked him was revoked; his session goes on, and so does what he may do.
+		return r.Recover(ctx, u, Proof{}, bytes.Clone(new), by)
+	}
+	return err
 }
 
 // entryOf parses the keyring entry of an unlocked member; the caller wipes its hash.

@@ -30,8 +30,13 @@ func (r *Ring) refresh(m *member) error {
 	if err != nil {
 		return err
 	}
+	before := m.record()
 	if err := m.setRecord(loaded); err != nil {
 		return err
+	}
+	// Delivery keys of before a rotation that another process began are old: nothing more may be sealed under them.
+	if loaded.Rotation != nil && !sameRotation(before, loaded.User) && m.endEpochs() {
+		r.keysGone(m.user)
 	}
 	if loaded.Warning != nil {
 		m.fail(r.log, loaded.Warning)

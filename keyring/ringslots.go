@@ -194,7 +194,8 @@ func (r *Ring) settle(m *member) {
 		fresh, err = r.settleRecord(rec, held)
 		return err
 	})
-	if errors.Is(err, errUnchanged) {
+	// Another process may have come before us; what it did is taken up.
+	if errors.Is(err, errUnchanged) || errors.Is(err, slot.ErrForeign) {
 		err = nil
 	}
 	if err := errors.Join(err, r.take(m, fresh)); err != nil {

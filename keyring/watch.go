@@ -41,12 +41,16 @@ func (r *Ring) Watch(ctx context.Context) error {
 	}
 	tick := time.NewTicker(dirInterval)
 	defer tick.Stop()
+	reload := time.NewTicker(max(r.o.Epoch/2, dirInterval))
+	defer reload.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			err = r.checkDir()
+		case <-reload.C:
+			r.reloadUnlocked()
 		case ev, ok := <-w.Events:
 			if !ok {
 				return errors.New("the watch of the keyring directory ended")
@@ -67,6 +71,25 @@ func (r *Ring) Watch(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+}
+
+// reloadUnlocked takes up records that other hosts changed. A locked user's is looked at with each delivery key; an
+// unlocked one's must be too, or we would seal under a content key that another host is about to destroy.
+func (r *Ring) reloadUnlocked() {
+	if !r.o.Cluster {
+		return
+	}
+	for _, m := range r.all() {
+		if !m.unlocked() {
+			continue
+		}
+		m.slow.Lock()
+		err := r.refresh(m)
+		m.slow.Unlock()
+		if err != nil {
+			m.fail(r.log, fmt.Errorf("cannot read the key record again: %w", err))
 		}
 	}
 }

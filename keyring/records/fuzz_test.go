@@ -66,6 +66,9 @@ func fuzz(f *testing.F, kind, format string, limit int, parse func([]byte, *secr
 	})
 }
 
+// maxSeed keeps seeds out that a mutator would spend all its time on, in bytes.
+const maxSeed = 32 << 10
+
 // addSeeds adds the vectors of a kind, and fails if there are none or the seed folder is empty.
 func addSeeds(f *testing.F, kind string, limit int) {
 	f.Helper()
@@ -77,7 +80,7 @@ func addSeeds(f *testing.F, kind string, limit int) {
 	must(f, err)
 	n := 0
 	for _, e := range entries {
-		if v := loadVector(f, filepath.Join(vectorDir, e.Name())); v.get("kind") == kind && len(v.record) <= limit {
+		if v := loadVector(f, filepath.Join(vectorDir, e.Name())); v.get("kind") == kind && len(v.record) <= min(limit, maxSeed) {
 			_, body, _ := bytes.Cut(v.record, []byte("\n"))
 			f.Add(body)
 			n++
