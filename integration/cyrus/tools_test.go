@@ -131,6 +131,8 @@ func TestSquatter(t *testing.T) {
 	}
 	out, ok = s.tool(t, "squatter", "-r", "user.locked")
 	t.Logf("squatter of a locked user: %v %s", ok, out)
+	out, ok = s.tool(t, "squatter")
+	t.Logf("squatter of all users: %v %s", ok, out)
 	same(t, "squatter", before, s.snapshot(t, "locked"))
 	index := filepath.Join(s.inbox(t, "unlocked"), "cyrus.squat")
 	if _, err := os.ReadFile(index); err != nil {
