@@ -12,10 +12,11 @@ import (
 )
 
 // step is one line of the script: a delivery, or a command of IMAP or POP3. For what needs the text of a message opens is
-// set; a locked user must be refused that, and nothing else.
+// set; a locked user must be refused that, and nothing else. What needs its date has dated set: sdbox has no dates but in
+// the file of the message, and in the header cache.
 type step struct {
 	deliver, imap, pop3 string
-	opens               bool
+	opens, dated        bool
 }
 
 func script() []step {
@@ -28,12 +29,12 @@ func script() []step {
 		{deliver: "plain 0"}, {deliver: "plain 1"}, {deliver: "to-work 0"}, {deliver: "to-flags 0"}, {deliver: "flags-new 0"}, {deliver: "to-new 0"},
 		appended("INBOX", `\Seen $Later`),
 		{imap: "SELECT INBOX"},
-		{imap: "FETCH 1:* (UID FLAGS RFC822.SIZE)"}, {imap: "FETCH 4 INTERNALDATE"},
+		{imap: "FETCH 1:* (UID FLAGS RFC822.SIZE)"}, {imap: "FETCH 4 INTERNALDATE", dated: true},
 		{imap: "FETCH 1:* ENVELOPE", opens: true},
 		{imap: "FETCH 2 BODY.PEEK[]", opens: true},
 		{imap: "FETCH 2 (BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (SUBJECT DATE)])", opens: true},
 		{imap: "FETCH 4 BODY.PEEK[]<300.200>", opens: true},
-		{imap: "SEARCH ALL"}, {imap: "SEARCH UNSEEN"}, {imap: "SEARCH KEYWORD custom"}, {imap: "SEARCH LARGER 1000"}, {imap: "SEARCH BEFORE 1-Jan-2020"},
+		{imap: "SEARCH ALL"}, {imap: "SEARCH UNSEEN"}, {imap: "SEARCH KEYWORD custom"}, {imap: "SEARCH LARGER 1000"}, {imap: "SEARCH BEFORE 1-Jan-2020", dated: true},
 		{imap: `SEARCH SUBJECT "plain"`, opens: true}, {imap: `SEARCH BODY "text of plain 1"`, opens: true},
 		{imap: `SEARCH CHARSET UTF-8 TEXT {6+}` + "\r\näöü", opens: true},
 		{imap: "SORT (REVERSE SUBJECT) UTF-8 ALL", opens: true}, {imap: "THREAD REFERENCES UTF-8 ALL", opens: true},
@@ -41,7 +42,7 @@ func script() []step {
 		{imap: "COPY 1:2 Work"}, {imap: "UID COPY 4 Missing"}, {imap: "MOVE 3 Work"}, appended("Work", `\Draft`),
 		{deliver: "plain 2"}, {deliver: "to-work 2"}, {imap: "NOOP"},
 		{imap: "SELECT Work"},
-		{imap: "UID FETCH 1:* (UID FLAGS RFC822.SIZE)"}, {imap: "UID FETCH 5 INTERNALDATE"},
+		{imap: "UID FETCH 1:* (UID FLAGS RFC822.SIZE)"}, {imap: "UID FETCH 5 INTERNALDATE", dated: true},
 		{imap: "UID FETCH 2:5 (BODY.PEEK[TEXT])", opens: true},
 		{imap: `STORE 1,3 +FLAGS (\Deleted)`}, {imap: "UID EXPUNGE 1"}, {imap: "EXPUNGE"}, {imap: "CHECK"},
 		{imap: "UID FETCH 1:* (FLAGS)"}, {imap: "CLOSE"},
@@ -50,7 +51,7 @@ func script() []step {
 		appended("Gone", ""), {imap: "DELETE Gone"}, {imap: "STATUS Gone (MESSAGES)"}, {imap: `STATUS Z.Work (MESSAGES UIDNEXT UNSEEN)`},
 		{imap: "GETQUOTAROOT INBOX"}, {imap: "SELECT Z.Work"}, {imap: "FETCH 1:* BODY.PEEK[]", opens: true}, {imap: "UNSELECT"},
 		{imap: "RENAME INBOX Archive"}, {deliver: "plain after"}, {imap: "SELECT Archive"}, {imap: "FETCH 1:* (UID FLAGS)"},
-		{imap: "SELECT INBOX"}, {imap: `STORE 1:2 +FLAGS (\Seen)`}, appended("INBOX", ""),
+		{imap: "SELECT INBOX"}, {imap: `STORE 1 +FLAGS (\Seen)`}, appended("INBOX", ""),
 		{pop3: "UIDL"}, {pop3: "LIST"}, {pop3: "RETR 1", opens: true}, {pop3: "TOP 2 3", opens: true},
 		{imap: `LIST "" "*"`}, {imap: "GETQUOTAROOT INBOX"},
 	}
@@ -79,7 +80,7 @@ var variants = []struct {
 	{"system users", []string{"cycle"}, options{users: []string{"alice"}, system: true, auto: true}},
 	{"registered", []string{"cycle"}, options{users: []string{"alice"}, register: true}},
 	{"search index", modes, options{users: []string{"alice"}, conf: lucene, plugins: "fts fts_lucene"}},
-	{"sdbox", modes, options{users: []string{"alice"}, sdbox: true, conf: quotaCount}},
+	{"sdbox", modes, options{users: []string{"alice"}, sdbox: true, conf: quotaCount + dots}},
 }
 
 const zlib = "plugin {\nzlib_save = gz\n}\n"
@@ -91,6 +92,9 @@ plugin {
 }
 `
 
+// dots makes the names of folders those of a maildir.
+const dots = "namespace inbox {\ninbox = yes\nseparator = .\n}\n"
+
 // Debian's Dovecot has two indexes for full-text search that lie beside the mail; of these, Squat crashes on any file system.
 const lucene = "plugin {\nfts = lucene\nfts_lucene = whitespace_chars=@.\nfts_autoindex = yes\nfts_enforced = yes\n}\n"
 
@@ -101,7 +105,11 @@ func TestScript(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
-			p := &play{steps: script(), user: v.users[0], plain: newPlain(t, v.options)}
+			steps := script()
+			for i := range steps {
+				steps[i].opens = steps[i].opens || steps[i].dated && v.sdbox
+			}
+			p := &play{steps: steps, user: v.users[0], plain: newPlain(t, v.options)}
 			p.rehearse(t)
 			if zipped := v.conf == zlib; zipped != compressed(t, p.plain.mail) {
 				t.Fatalf("messages are compressed: %v", !zipped)
