@@ -15,7 +15,26 @@ var modes = []string{"locked", "unlocked", "cycle"}
 // its folder, once.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
-	_, h := newSite(t, options{users: modes})
+	forLayouts(t, options{users: modes}, deliveries)
+}
+
+// forLayouts runs a test with maildir and with sdbox.
+func forLayouts(t *testing.T, o options, test func(t *testing.T, h *host)) {
+	t.Helper()
+	for _, layout := range []string{"maildir", "sdbox"} {
+		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
+			o := o
+			if layout == "sdbox" {
+				o.sdbox, o.conf = true, quotaCount+dots
+			}
+			_, h := newSite(t, o)
+			test(t, h)
+		})
+	}
+}
+
+func deliveries(t *testing.T, h *host) {
 	h.unlock(t, "unlocked")
 	for _, u := range modes {
 		c := h.login(t, u)
@@ -59,7 +78,7 @@ func TestDelivery(t *testing.T) {
 func (h *host) arrived(t *testing.T, user string, want map[string]int) {
 	t.Helper()
 	for _, path := range messages(t, h.homeOf(user)) {
-		if filepath.Base(filepath.Dir(path)) == "tmp" {
+		if filepath.Base(filepath.Dir(path)) == "tmp" || strings.HasPrefix(filepath.Base(path), ".temp") {
 			t.Errorf("left behind: %s", path)
 		}
 	}

@@ -354,7 +354,7 @@ func messages(t testing.TB, home string) (paths []string) {
 			case "cur", "new", "tmp":
 				paths = append(paths, path)
 			case "dbox-Mails":
-				if strings.HasPrefix(d.Name(), "u.") {
+				if strings.HasPrefix(d.Name(), "u.") || strings.HasPrefix(d.Name(), ".temp") {
 					paths = append(paths, path)
 				}
 			}

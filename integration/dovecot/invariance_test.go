@@ -12,12 +12,16 @@ import (
 // the same mailbox as before, in new sessions, in one that is open all the time, and in a copy that mbsync keeps.
 func TestInvariance(t *testing.T) {
 	t.Parallel()
+	forLayouts(t, options{users: []string{"alice"}, keep: true}, invariance)
+}
+
+func invariance(t *testing.T, h *host) {
 	const user = "alice"
-	s, h := newSite(t, options{users: []string{user}, keep: true})
+	s := h.site
 	h.populate(t, user)
 	sync := h.newMbsync(t, user)
 	s.Unlock(t, user)
-	bodies, local := h.bodies(t, user), sync.run(t)
+	bodies, dates, local := h.bodies(t, user), h.dates(t, user), sync.run(t)
 	if want := 3*4 + 2; len(bodies) != want || len(local) != want {
 		t.Fatalf("%d messages, mbsync has %d, want %d", len(bodies), len(local), want)
 	}
@@ -42,6 +46,7 @@ func TestInvariance(t *testing.T) {
 		if now := h.bodies(t, user); !maps.Equal(bodies, now) {
 			t.Errorf("%s: other bodies: %d messages, before %d", step, len(now), len(bodies))
 		}
+		same(t, step, dates, h.dates(t, user))
 	}
 	reopen := func() {
 		_ = open.conn.Close()

@@ -17,7 +17,12 @@ func (h *host) snapshot(t testing.TB, user string) string {
 	for _, folder := range c.folders(t) {
 		all = append(all, "folder "+folder)
 		all = append(all, c.ok(t, "STATUS %q (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)", folder)...)
-		all = append(all, c.metadata(t, folder)...)
+		c.ok(t, "EXAMINE %q", folder)
+		items := "UID FLAGS RFC822.SIZE INTERNALDATE"
+		if h.sdbox {
+			items = "UID FLAGS RFC822.SIZE"
+		}
+		all = append(all, c.ok(t, "UID FETCH 1:* (%s)", items)...)
 	}
 	return marks.Replace(strings.Join(all, "\n"))
 }
@@ -25,11 +30,18 @@ func (h *host) snapshot(t testing.TB, user string) string {
 // marks takes hints from a list of folders that come and go with Dovecot's caches, on any filesystem.
 var marks = strings.NewReplacer(` \Marked`, "", ` \UnMarked`, "")
 
-// metadata examines a folder and lists its messages without opening them.
-func (c *imap) metadata(t testing.TB, folder string) []string {
+// dates are those of all messages. With sdbox they lie in the files of the messages and in the header cache, and so are not
+// to be had of a locked user.
+func (h *host) dates(t testing.TB, user string) string {
 	t.Helper()
-	c.ok(t, "EXAMINE %q", folder)
-	return c.ok(t, "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE)")
+	c := h.login(t, user)
+	defer func() { _ = c.conn.Close() }()
+	var all []string
+	for _, folder := range c.folders(t) {
+		c.ok(t, "EXAMINE %q", folder)
+		all = append(all, c.ok(t, "UID FETCH 1:* (UID INTERNALDATE)")...)
+	}
+	return strings.Join(all, "\n")
 }
 
 // bodies are all messages of a user: "folder/uid" and the whole text.
