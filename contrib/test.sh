@@ -34,7 +34,7 @@ install_needs() {
 	step "Installing what the checks need"
 	command -v apt-get >/dev/null || fail "this script installs Debian packages; elsewhere install what it names and use go test ./..."
 	# A C compiler for the race detector and the PAM module, the second reader of the format, a delivery agent, a shell linter.
-	need_packages gcc libc6-dev make python3 python3-cryptography procmail shellcheck groff-base zbar-tools
+	need_packages gcc libc6-dev make python3 python3-cryptography procmail shellcheck groff-base zbar-tools php-cli
 	local script
 	for script in integration/*/install.sh; do
 		[ -e "$script" ] || continue
