@@ -139,3 +139,36 @@ func TestKeepPlain(t *testing.T) {
 		t.Errorf("a changed record: %v, %v", kept, err)
 	}
 }
+
+// TestUpgrade changes the cost of a slot at a login, and nothing else of it.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	f, r := newTestRing(t)
+	before, err := r.Slots(alice)
+	must(t, err)
+	r.Close()
+	f.Params.Time++
+	r = f.open(t)
+	if err := r.Unlock(ctx, alice, []byte("no")); !errors.Is(err, ErrWrongSecret) {
+		t.Errorf("wrong password: %v", err)
+	}
+	if p := r.lookup(alice).record().Slots[0].Params; p == f.Params {
+		t.Error("a wrong password changed the slot")
+	}
+	must(t, r.Unlock(ctx, alice, []byte("pw")))
+	if p := r.lookup(alice).record().Slots[0].Params; p != f.Params {
+		t.Errorf("parameters %+v", p)
+	}
+	after, err := r.Slots(alice)
+	must(t, err)
+	after[0].Used = before[0].Used
+	if after[0] != before[0] {
+		t.Errorf("%+v became %+v", before[0], after[0])
+	}
+	if !f.open(t).Holds(alice) {
+		t.Error("the keyring entry is stale")
+	}
+	must(t, r.Lock(alice))
+	must(t, r.Unlock(ctx, alice, []byte("pw")))
+}

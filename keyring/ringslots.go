@@ -56,7 +56,8 @@ func (r *Ring) AddCode(ctx context.Context, u account.User, p Proof, label, by s
 }
 
 // Revoke takes a slot away; a session that it opened goes on. The last slot of a kind that this program knows goes only
-// with force: when the user is locked the next time his mail is lost. Errors: ErrNoSlot, ErrLastSlot,
+// with force: when the user is locked the next time his mail is lost. A slot for a recovery key that is configured comes
+// back at the next unlock. Errors: ErrNoSlot, ErrLastSlot,
 // secret.ErrNotEnrolled, and what is wrong with record or disk.
 func (r *Ring) Revoke(ctx context.Context, u account.User, id slot.ID, force bool, by string) error {
 	if err := r.revokeSlot(ctx, u, id, force, by); err != nil {

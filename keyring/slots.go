@@ -69,12 +69,18 @@ func (e *editor) begin(kind slot.Kind, label, by string) records.Slot {
 // passwordSlot makes a slot that the entry opens.
 func (e *editor) passwordSlot(rec *records.User, identity *slot.Identity, entry slot.Entry, label, by string) (records.Slot, error) {
 	s := e.begin(slot.KindPassword, label, by)
-	s.Params = entry.Params
+	err := sealPassword(rec, &s, identity, entry)
+	return s, err
+}
+
+// sealPassword wraps the identity for the slot so that the entry opens it.
+func sealPassword(rec *records.User, s *records.Slot, identity *slot.Identity, entry slot.Entry) error {
 	seed, err := slot.PasswordSeed(entry.Hash, s.ID)
 	if err != nil {
-		return records.Slot{}, err
+		return err
 	}
-	return s, seal(rec, &s, identity, seed)
+	s.Params = entry.Params
+	return seal(rec, s, identity, seed)
 }
 
 // codeSlot makes a slot that the code opens.
@@ -84,7 +90,8 @@ func (e *editor) codeSlot(rec *records.User, identity *slot.Identity, c code.Cod
 	if err != nil {
 		return records.Slot{}, err
 	}
-	return s, seal(rec, &s, identity, seed)
+	err = seal(rec, &s, identity, seed)
+	return s, err
 }
 
 // seal wraps the identity for the slot that seed opens, and wipes seed.

@@ -60,6 +60,15 @@ func (r *Ring) unlock(ctx context.Context, m *member, password []byte, check dig
 		return err
 	}
 	defer e.Hash.Wipe()
+	if err := r.unlockWith(ctx, m, e, check); err != nil {
+		return err
+	}
+	r.upgrade(ctx, m, e, password, check)
+	return nil
+}
+
+// unlockWith loads what the entry opens, and remembers its password.
+func (r *Ring) unlockWith(ctx context.Context, m *member, e slot.Entry, check digest) error {
 	m.slow.Lock()
 	defer m.slow.Unlock()
 	// Derivation takes long, and a slot may be gone since.
