@@ -59,7 +59,7 @@ func Mount(o Options) (*View, error) {
 		return nil, err
 	}
 	n := node.New(t, o.Log, o.Cluster)
-	t.DropEntry = n.DropEntry
+	t.DropEntry, t.DropPages = n.DropEntry, n.DropPages
 	v := &View{tree: t, node: n, worker: worker.New(t, o.Log, o.Worker), mount: o.View}
 	if err := v.node.Mount(o.View, o.Store, o.XAttrs); err != nil {
 		return nil, err

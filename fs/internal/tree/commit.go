@@ -81,11 +81,15 @@ func (c *conversion) replace(i int, temp string) error {
 	return err
 }
 
-// tell has the kernel look up names anew that are those of another file now. No lock
-// may be held: a request that waits for it may hold the directory in the kernel.
+// tell has the kernel look up names anew that are those of another file now, and ask
+// again how many links the one before has. No lock may be held: a request that waits for
+// it may hold the directory in the kernel.
 func (c *conversion) tell() {
 	if !c.parted || c.t.DropEntry == nil {
 		return
+	}
+	if n := c.places[0].n; n != nil {
+		c.t.DropPages([]uint64{n.ID})
 	}
 	for i := range c.places {
 		c.t.DropEntry(c.places[i].dir.ID, c.places[i].name)

@@ -43,11 +43,13 @@ func (t *Tree) goalName(p *inode.Inode, name string, typ uint32, g Goal) (names.
 }
 
 // Convert converts one entry, which all has to list every name of if it is a file
-// with several links. The view shows the same before and after: size, times of file
+// with several links. With others, a plain file may have further links in trees of other
+// users, as mail servers leave them that keep one copy of a message to several people:
+// these stay what they are. The view shows the same before and after: size, times of file
 // and directory, mode, owner, links, inode number. A crash at any point leaves at
 // least one valid copy, and the view shows one. It returns the bytes that were
 // written; errors are ErrBusy, secret.ErrLocked and those of the store.
-func (t *Tree) Convert(all []Name, g Goal) (int64, error) {
+func (t *Tree) Convert(all []Name, g Goal, others bool) (int64, error) {
 	c := conversion{t: t, goal: g}
 	defer c.close()
 	for _, n := range all {
@@ -59,7 +61,7 @@ func (t *Tree) Convert(all []Name, g Goal) (int64, error) {
 	if first.st.Type() != unix.S_IFREG && first.st.Type() != unix.S_IFLNK {
 		return 0, c.commit("")
 	}
-	if first.st.Nlink != uint32(len(all)) && !c.parts() {
+	if first.st.Nlink != uint32(len(all)) && !c.parts(others) {
 		return 0, fmt.Errorf("%w: it has %d links, of which %d are known", ErrBusy, first.st.Nlink, len(all))
 	}
 	if first.n = t.Table.Known(first.dir, &first.st, first.s); first.n != nil && first.n.Handles() > 0 {
@@ -118,11 +120,13 @@ func quietlyLocked(p *place, f func() error) error {
 }
 
 // parts reports whether the names of c have to be parted from the others of their
-// file: it is under a key of a former owner, whose the other names still are.
-func (c *conversion) parts() bool {
+// file, which are not this user's: it is under a key of a former owner, whose the other
+// names still are, or it is a plain one.
+func (c *conversion) parts(others bool) bool {
 	p := &c.places[0]
 	if !p.s.Kind.Sealed() {
-		return false
+		c.parted = others
+		return others
 	}
 	id, err := c.t.keyID(p.dir, p.d, p.s, &p.st)
 	c.parted = err == nil && c.t.keysFor(p.dir, p.name).foreign(id)

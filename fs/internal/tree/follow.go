@@ -29,7 +29,7 @@ func (t *Tree) follow(src, dst *place) {
 			if err != nil || !need {
 				return // the worker does what can be done later
 			}
-			if _, err = t.Convert([]Name{n}, Encrypt); !errors.Is(err, ErrBusy) {
+			if _, err = t.Convert([]Name{n}, Encrypt, false); !errors.Is(err, ErrBusy) {
 				return
 			}
 		}

@@ -71,6 +71,9 @@ type Tree struct {
 	// DropEntry, if set, makes the kernel look up the name in a directory, by its node
 	// id, again.
 	DropEntry func(dir uint64, name string)
+	// DropPages, if set, makes the kernel ask again for the attributes and the content
+	// of inodes, by their node ids.
+	DropPages func(ids []uint64)
 
 	mu     sync.Mutex
 	opened map[account.User]map[*inode.Inode]struct{} // private files that may have cached pages

@@ -80,6 +80,7 @@ type pass struct {
 	dry    bool
 	linked map[link][]tree.Name // files with several links
 	links  int                  // names in linked
+	whole  bool                 // linked is complete
 	held   []uint64             // directories of linked names: they keep their names until these are converted
 
 	mu     sync.Mutex
@@ -253,6 +254,7 @@ func (p *pass) visit(n tree.Name) {
 }
 
 func (p *pass) convertLinked() {
+	p.whole = true // whatever links there are beyond these are not in this user's tree
 	for _, names := range p.linked {
 		p.convert(names, 0)
 	}
@@ -262,7 +264,7 @@ func (p *pass) convert(names []tree.Name, size int64) {
 	if p.files.Wait(p.ctx) != nil || p.waitBytes(size) != nil {
 		return
 	}
-	written, err := p.tree.Convert(names, p.goal)
+	written, err := p.tree.Convert(names, p.goal, p.whole)
 	if err != nil {
 		p.failed(names[0], int64(len(names)), err)
 		return
