@@ -9,6 +9,7 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/fs"
 	"github.com/mailcryptfs/mailcryptfs/keyring"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 // errOldKeys says that a rotation goes on although everything was looked at.
@@ -53,6 +54,9 @@ func (c *converter) encrypt(ctx context.Context, j *job) error {
 // more.
 func (c *converter) finish(ctx context.Context, u account.User) (bool, error) {
 	r, rotating, err := c.keys.Rotation(u)
+	if errors.Is(err, secret.ErrNotEnrolled) {
+		return true, nil // there are no keys to rotate
+	}
 	if err != nil || !rotating || r.Pending {
 		return true, err
 	}
