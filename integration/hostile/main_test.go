@@ -62,7 +62,7 @@ func deliver(t testing.TB, path string, content []byte) {
 func put(path string, content []byte) error {
 	tmp := path + "~"
 	if len(filepath.Base(tmp)) > 255 {
-		tmp = filepath.Join(filepath.Dir(path), "~")
+		tmp = filepath.Join(filepath.Dir(path), "being delivered")
 	}
 	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -1,0 +1,3 @@
+// Package memory looks for secrets where none may be: in the daemon's memory after a lock, in pages that could reach the disk,
+// in logs, messages, argument lists and environments, for every verb there is.
+package memory
