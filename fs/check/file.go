@@ -169,7 +169,7 @@ func (w *worker) judge(j job, f *backing.File, size int64) look {
 		return l
 	}
 	s := newScan(f, size, &l, j.finding())
-	s.unfinished = j.at.name == "tmp" && !j.at.adrift && j.at.route.Class(j.name) == route.Message
+	s.unfinished = !j.at.adrift && j.at.route.Class(j.name) == route.Message && j.at.route.Begun(j.name)
 	s.run(w, j)
 	if s.known {
 		l.header = &s.hdr

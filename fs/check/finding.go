@@ -23,7 +23,7 @@ const (
 	ContentUnsupported Kind = "content-unsupported" // a file of another format version (F1)
 	BlockDamaged       Kind = "block-damaged"       // blocks of a file do not authenticate (C9)
 	EndLost            Kind = "end-lost"            // a write-once file has no end (C7)
-	Unfinished         Kind = "unfinished"          // the same, in the tmp folder of a maildir
+	Unfinished         Kind = "unfinished"          // the same, where messages are begun (tmp of a maildir)
 	WrongUser          Kind = "wrong-user"          // a file under another user's key (C12)
 	UnknownKey         Kind = "unknown-key"         // a file under a key that nobody has (C12)
 	KeyUnusable        Kind = "key-unusable"        // a file under a key whose record is damaged

@@ -3,6 +3,7 @@
 package offline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -118,7 +119,10 @@ func (s *Store) Close() {
 
 // Places returns the directories that are the user's with all below them, each as the components of its path in the
 // view. Some may not exist.
-func (s *Store) Places(u account.User) ([][]string, error) { return s.tree.Places(u) }
+func (s *Store) Places(u account.User) ([][]string, error) {
+	places, _, err := s.tree.Places(context.Background(), u)
+	return places, err
+}
 
 // Dir opens the directory at path, from the root of the view. The error is os.ErrNotExist if there is none.
 func (s *Store) Dir(path []string) (*Dir, error) {

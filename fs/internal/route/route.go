@@ -30,7 +30,8 @@ const (
 // profile is a named set of patterns; meta goes before messages and private.
 type profile struct {
 	meta, messages, private []string
-	cyrus                   bool // whose a directory is, is told by Cyrus' structure
+	begun                   []string // what messages are called before they are whole
+	cyrus                   bool     // whose a directory is, is told by Cyrus' structure
 }
 
 var dovecotPrivate = []string{
@@ -52,9 +53,9 @@ var Profiles = [...]string{"maildir", "dovecot-maildir", "dovecot-sdbox", "cyrus
 func profileOf(name string) (profile, error) {
 	switch name {
 	case "maildir", "dovecot-maildir":
-		return profile{meta: maildirMeta, messages: []string{"cur/*", "new/*", "tmp/*"}, private: dovecotPrivate}, nil
+		return profile{meta: maildirMeta, messages: []string{"cur/*", "new/*", "tmp/*"}, private: dovecotPrivate, begun: []string{"tmp/*"}}, nil
 	case "dovecot-sdbox":
-		return profile{messages: sdboxMessages, private: dovecotPrivate}, nil
+		return profile{messages: sdboxMessages, private: dovecotPrivate, begun: sdboxMessages[1:]}, nil
 	case "cyrus":
 		return cyrusProfile, nil
 	}
@@ -64,6 +65,7 @@ func profileOf(name string) (profile, error) {
 // Policy is a compiled layout: profile, patterns and user template.
 type Policy struct {
 	rules     []rule
+	begun     []rule
 	template  []component
 	cyrus     bool
 	partition []string // with cyrus: the path of the partitions, "*" for any name
@@ -99,6 +101,13 @@ func New(profileName, template string, private, meta []string) (*Policy, error) 
 			}
 			pol.rules = append(pol.rules, r)
 		}
+	}
+	for _, s := range p.begun {
+		r, err := parseRule(s, Message)
+		if err != nil {
+			return nil, err
+		}
+		pol.begun = append(pol.begun, r)
 	}
 	if p.cyrus {
 		pol.partition, err = parsePartition(template)
@@ -213,7 +222,7 @@ func (d *Dir) Above() bool { return d.user == "" && !d.off }
 // Begun reports whether messages are begun in d under name, and get another place or
 // name when they are whole: one without an end is no damage.
 func (d *Dir) Begun(name string) bool {
-	return d.name == "tmp" || strings.HasPrefix(name, ".temp.")
+	return slices.ContainsFunc(d.pol.begun, func(r rule) bool { return match(r.base, name) && r.holds(d) })
 }
 
 // Scratch reports whether d holds messages on the way to mailboxes.

@@ -160,13 +160,16 @@ func TestSiblings(t *testing.T) {
 
 func TestBegun(t *testing.T) {
 	t.Parallel()
-	p := policy(t, "maildir", "%u", nil, nil)
-	for path, want := range map[string]bool{
-		"alice/tmp/1": true, "alice/.Sent/tmp/1": true, "alice/dbox-Mails/.temp.1.P1Q0M1.h": true, "alice/new/1": false, "alice/tmp/sub/1": false, "alice/u.1": false,
+	for path, want := range map[string]string{
+		"alice/tmp/1": "maildir", "alice/.Sent/tmp/1": "maildir", "tmp/1": "", "alice/new/1": "", "alice/tmp/sub/1": "",
+		"alice/dbox-Mails/.temp.1.P1Q0M1.h": "dovecot-sdbox", "alice/u.1": "", "alice/.temp.x": "", "user/alice/tmp/1.": "maildir",
 	} {
 		i := strings.LastIndexByte(path, '/')
-		if got := dir(p, path[:i]).Begun(path[i+1:]); got != want {
-			t.Errorf("%s: %v", path, got)
+		for _, profile := range Profiles {
+			d := dir(policy(t, profile, "%u", nil, nil), path[:i])
+			if got := d.Begun(path[i+1:]); got != (want != "" && strings.TrimPrefix(profile, "dovecot-") == strings.TrimPrefix(want, "dovecot-")) {
+				t.Errorf("%s: %s: %v", profile, path, got)
+			}
 		}
 	}
 }

@@ -113,12 +113,9 @@ func (t *Tree) mailbox(n *inode.Inode, h route.Header) (*route.Mailbox, error) {
 	} else {
 		was = known.Former
 	}
-	now := slices.Clone(was)
-	if old := at.User(); old != "" && !slices.Contains(now, old) {
+	now := slices.DeleteFunc(slices.Clone(was), func(u account.User) bool { return u == owner })
+	if old := at.User(); old != "" && old != owner && !slices.Contains(now, old) {
 		now = append(now, old)
-	}
-	now = slices.DeleteFunc(now, func(u account.User) bool { return u == owner })
-	if !slices.Equal(was, now) {
 		if err := t.writeFormer(h.ID, now); err != nil {
 			t.Log.Error("cannot record whose mailbox this was: it stays the former owner's", "mailbox", h.ID, "error", err)
 			return nil, unix.EIO
@@ -132,7 +129,7 @@ func (t *Tree) settle(n *inode.Inode, m *route.Mailbox) {
 	t.Table.SetMailbox(n, m)
 	r := t.Table.Route(n)
 	path, _ := t.paths(n)
-	t.boxes.set(path, append(slices.Clone(r.Former()), r.User()))
+	t.boxes.set(path, r.User(), r.Former())
 }
 
 // newOwner prepares that src becomes the header of the box of dst: it returns what
@@ -146,6 +143,15 @@ func (t *Tree) newOwner(src, dst *place) (*route.Mailbox, error) {
 		return nil, nil // not a header: it counts for nothing
 	}
 	return t.mailbox(dst.dir, h)
+}
+
+// headed says that dst is new, with what newOwner made of it.
+func (t *Tree) headed(dst *place, m *route.Mailbox) {
+	if m != nil {
+		t.settle(dst.dir, m)
+	} else if b := dst.dir.Box.Load(); b != nil && dst.name == route.HeaderName {
+		b.Stale.Store(true)
+	}
 }
 
 // noteWritten has the header of a box looked at again after n, which may be it, was
@@ -166,7 +172,7 @@ func (t *Tree) dropBox(p *inode.Inode, name string) {
 	if !t.Policy.Structured() || !t.Table.Route(p).Child(name).Box() {
 		return
 	}
-	t.boxes.set(t.PathOf(Name{p, name}), nil)
+	t.boxes.set(t.PathOf(Name{p, name}), "", nil)
 	if err := t.writeFormer(name, nil); err != nil {
 		t.Log.Warn("cannot remove the record of a mailbox", "mailbox", name, "error", err)
 	}

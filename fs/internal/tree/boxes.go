@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -18,7 +20,7 @@ import (
 type boxes struct {
 	mu     sync.Mutex
 	of     map[account.User]map[string]struct{}
-	owners map[string][]account.User
+	owners map[string][]account.User // the owner first, or ""
 
 	scan    sync.Mutex // held while all headers are read
 	scanned time.Time  // guarded by scan
@@ -27,8 +29,8 @@ type boxes struct {
 // boxesAge is for how long the index holds when other hosts make mailboxes too.
 const boxesAge = 10 * time.Minute
 
-// set says whose the box at path is; nobody forgets it.
-func (b *boxes) set(path string, owners []account.User) {
+// set says whose the box at path is, and whose it was before; nobody's is forgotten.
+func (b *boxes) set(path string, owner account.User, former []account.User) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.of == nil {
@@ -40,12 +42,11 @@ func (b *boxes) set(path string, owners []account.User) {
 		}
 	}
 	delete(b.owners, path)
-	owners = slices.DeleteFunc(owners, func(u account.User) bool { return u == "" })
-	if len(owners) == 0 {
+	if owner == "" && len(former) == 0 {
 		return
 	}
-	b.owners[path] = owners
-	for _, u := range owners {
+	b.owners[path] = append([]account.User{owner}, former...)
+	for _, u := range b.owners[path] {
 		if b.of[u] == nil {
 			b.of[u] = map[string]struct{}{}
 		}
@@ -53,40 +54,39 @@ func (b *boxes) set(path string, owners []account.User) {
 	}
 }
 
-// paths returns the paths of the boxes of u, in order.
-func (b *boxes) paths(u account.User) [][]string {
+// paths returns the paths of the boxes that are u's, and of those that were, in order.
+func (b *boxes) paths(u account.User) (now, former [][]string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var all []string
-	for path := range b.of[u] {
-		all = append(all, path)
+	for _, path := range slices.Sorted(maps.Keys(b.of[u])) {
+		if b.owners[path][0] == u {
+			now = append(now, strings.Split(path, "/"))
+		} else {
+			former = append(former, strings.Split(path, "/"))
+		}
 	}
-	slices.Sort(all)
-	var out [][]string
-	for _, path := range all {
-		out = append(out, strings.Split(path, "/"))
-	}
-	return out
+	return now, former
 }
 
-// boxesOf returns the paths of the boxes that are u's, or were.
-func (t *Tree) boxesOf(u account.User, partitions [][]string) ([][]string, error) {
+// boxesOf returns the paths of the boxes that are u's, and of those that were.
+func (t *Tree) boxesOf(ctx context.Context, u account.User, partitions [][]string) (now, former [][]string, err error) {
 	b := &t.boxes
 	b.scan.Lock()
 	defer b.scan.Unlock()
 	if b.scanned.IsZero() || t.Shared && time.Since(b.scanned) > boxesAge {
 		for _, p := range partitions {
-			if err := t.scanBoxes(p); err != nil {
-				return nil, err
+			if err := t.scanBoxes(ctx, p); err != nil {
+				return nil, nil, err
 			}
 		}
 		b.scanned = time.Now()
 	}
-	return b.paths(u), nil
+	now, former = b.paths(u)
+	return now, former, nil
 }
 
 // scanBoxes reads the headers of all boxes of a partition.
-func (t *Tree) scanBoxes(partition []string) error {
+func (t *Tree) scanBoxes(ctx context.Context, partition []string) error {
 	path, _ := t.Policy.UUIDPath(partition)
 	first, err := t.Directories(path)
 	if err != nil {
@@ -98,6 +98,9 @@ func (t *Tree) scanBoxes(partition []string) error {
 			return err
 		}
 		for _, y := range second {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			if err := t.scanLetter(slices.Concat(path, []string{x, y})); err != nil {
 				return err
 			}

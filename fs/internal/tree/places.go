@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -11,18 +12,19 @@ import (
 )
 
 // Places returns the paths in the view, from its root, of the directories that are
-// user u's with all below them. Some may not exist.
-func (t *Tree) Places(u account.User) ([][]string, error) {
-	var out [][]string
+// user u's with all below them. Some may not exist. former are those of mailboxes that
+// were u's, in which files may still be under keys of u. The first call with profile
+// cyrus reads the headers of all mailboxes; the error may be that of ctx.
+func (t *Tree) Places(ctx context.Context, u account.User) (out, former [][]string, err error) {
 	partitions, err := t.partitions()
 	for _, p := range partitions {
 		out = append(out, t.Policy.PathsOf(u, p)...)
 	}
 	if err != nil || !t.Policy.Structured() {
-		return out, err
+		return out, nil, err
 	}
-	boxes, err := t.boxesOf(u, partitions)
-	return append(out, boxes...), err
+	boxes, former, err := t.boxesOf(ctx, u, partitions)
+	return append(out, boxes...), former, err
 }
 
 // partitions returns the paths of Cyrus' partitions, or that of the root.

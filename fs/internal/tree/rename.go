@@ -55,10 +55,10 @@ func (t *Tree) rename(src, dst *place, flags uint32) error {
 	if err != nil {
 		return err
 	}
-	if err := t.move(src, dst); err != nil || m == nil {
+	if err := t.move(src, dst); err != nil {
 		return err
 	}
-	t.settle(dst.dir, m)
+	t.headed(dst, m)
 	return nil
 }
 

@@ -107,10 +107,11 @@ func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool,
 
 // places walks all directories of the user. Links may lead from one to another.
 func (p *pass) places() error {
-	places, err := p.tree.Places(p.user)
+	places, former, err := p.tree.Places(p.ctx, p.user)
 	if err != nil {
 		return err
 	}
+	places = append(places, former...)
 	moves := p.tree.WatchMoves(p.user)
 	defer moves.Close()
 	for _, path := range places {
