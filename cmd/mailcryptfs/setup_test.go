@@ -168,3 +168,46 @@ func TestSetupRefuses(t *testing.T) {
 		}
 	})
 }
+
+func TestSetupRecovery(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	key := p.dir + "/recovery.key"
+	stdout, stderr, code := p.setup(t, append(p.flags, "--recovery", key)...)
+	if code != 0 || !strings.Contains(stdout, "made the recovery key age1pq1") || !strings.Contains(stdout, "Next steps") {
+		t.Fatalf("exit %d: %s%s", code, stdout, stderr)
+	}
+	// The test's directory is a disk of this machine, or its memory: both deserve a word.
+	if !strings.Contains(stderr, "warning: "+key+" lies ") {
+		t.Errorf("no warning: %s", stderr)
+	}
+	private := p.read(t, "recovery.key")
+	if info, err := os.Stat(key); err != nil || info.Mode() != 0o600 || !bytes.Contains(private, []byte("\nAGE-SECRET-KEY-PQ-1")) {
+		t.Errorf("%v, %v", info, err)
+	}
+	conf := p.read(t, "etc/mailcryptfs.toml")
+	if bytes.Contains(conf, []byte("SECRET")) || !bytes.Contains(conf, []byte("recovery = \"required\"\n")) || !bytes.Contains(conf, []byte("recovery_recipients = [\"age1pq1")) {
+		t.Errorf("%s", conf)
+	}
+	escrow := p.read(t, "lib/store/.mailcryptfs/site.age")
+	if !bytes.HasPrefix(escrow, []byte("-----BEGIN AGE ENCRYPTED FILE-----")) {
+		t.Errorf("%.100s", escrow)
+	}
+	if _, stderr, code := p.setup(t, "--recovery", key); code != ui.ExitCantCreate || !strings.Contains(stderr, "not overwritten") {
+		t.Errorf("over an old key: exit %d, %s", code, stderr)
+	}
+	// A second one, on standard output: nothing but the key may be there.
+	stdout, stderr, code = p.setup(t, "--recovery", "-", "--classic")
+	if code != 0 || !strings.HasPrefix(stdout, "# public key: age1") || strings.Contains(stdout, "made") || strings.Contains(stderr, "SECRET") {
+		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
+	}
+	if again := p.read(t, "etc/mailcryptfs.toml"); bytes.Count(again, []byte("\"age1")) != 2 {
+		t.Errorf("%s", again)
+	}
+	if !bytes.Equal(p.read(t, "recovery.key"), private) {
+		t.Error("the first key was overwritten")
+	}
+	if _, stderr, code := call(t, "serve", "--check-config", "--config", p.dir+"/etc/mailcryptfs.toml"); code != 0 {
+		t.Errorf("setup wrote a configuration that serve refuses: %s", stderr)
+	}
+}

@@ -128,15 +128,15 @@ recovery key. A user who is unlocked in the daemon needs none.`,
 	f.StringVar(&v.sheet, "sheet", "", "write the recovery code to this new `file` (.html, .svg or .txt) instead of printing it")
 	f.BoolVar(&v.asJSON, "json", false, "print a JSON object")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := v.check(); err != nil {
+			return err
+		}
 		return a.withHolder(c, v.site, func(h *holder) error { return v.run(c.Context(), h, args[0]) })
 	}
 	return c
 }
 
 func (v *slotAdd) run(ctx context.Context, h *holder, user string) error {
-	if err := v.check(); err != nil {
-		return err
-	}
 	unlocked, err := h.enrolled(ctx, user)
 	if err != nil {
 		return err
