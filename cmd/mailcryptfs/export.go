@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/config"
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/export"
@@ -270,45 +267,4 @@ func (e *exportVerb) export(ctx context.Context, c config.Config, store *offline
 			"%d files could not be read; everything else was exported", report.Failed)
 	}
 	return nil
-}
-
-func (e *exportVerb) tell(u account.User, r export.Report) error {
-	out := e.out
-	if e.tar == "-" {
-		out = e.err
-	}
-	if e.asJSON {
-		return ui.JSON(out, r)
-	}
-	text := fmt.Sprintf("exported %s: %d messages in %d folders, %d other files, %d KiB\n", ui.Safe(string(u)), r.Messages, r.Folders, r.Files, r.Bytes>>10)
-	if r.Skipped > 0 {
-		text += fmt.Sprintf("left out: %d symbolic links and the like\n", r.Skipped)
-	}
-	if _, err := io.WriteString(out, text); err != nil {
-		return ui.Failf(ui.ExitIOErr, "", "cannot write the answer: %w", err)
-	}
-	return nil
-}
-
-// progressEvery is how often the line of progress changes.
-const progressEvery = 200 * time.Millisecond
-
-func (e *exportVerb) progress() func(export.Report) {
-	f, ok := e.err.(*os.File)
-	if e.tty = ok && term.IsTerminal(int(f.Fd())); !e.tty {
-		return nil
-	}
-	var last time.Time
-	return func(r export.Report) {
-		if now := time.Now(); now.Sub(last) >= progressEvery {
-			last = now
-			fmt.Fprintf(e.err, "\r\x1b[K%d messages in %d folders, %d MiB", r.Messages, r.Folders, r.Bytes>>20)
-		}
-	}
-}
-
-func (e *exportVerb) clear() {
-	if e.tty {
-		fmt.Fprint(e.err, "\r\x1b[K")
-	}
 }
