@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
 	"github.com/mailcryptfs/mailcryptfs/keyring/code"
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
 	"github.com/mailcryptfs/mailcryptfs/keyring/recovery"
@@ -189,12 +190,18 @@ func (r *Ring) settle(m *member) {
 	if held == nil || r.inLine(rec) && (rec.Rotation == nil || !rec.Rotation.Pending) {
 		return
 	}
+	var c slotChanges
 	var fresh *slot.Identity
+	var changed *records.User
 	err := r.updateBoth(m.user, func(rec *records.User) error {
 		var err error
-		fresh, err = r.settleRecord(rec, held)
+		changed = rec
+		c, fresh, err = r.settleRecord(rec, held)
 		return err
 	})
+	if err == nil {
+		r.settled(changed, c, fresh != nil)
+	}
 	// Another process may have come before us; what it did is taken up.
 	if errors.Is(err, errUnchanged) || errors.Is(err, slot.ErrForeign) {
 		err = nil
@@ -205,23 +212,40 @@ func (r *Ring) settle(m *member) {
 }
 
 // settleRecord is the change of the record that settle makes. It returns the new identity if there is one.
-func (e *editor) settleRecord(rec *records.User, held *slot.Identity) (*slot.Identity, error) {
+func (e *editor) settleRecord(rec *records.User, held *slot.Identity) (slotChanges, *slot.Identity, error) {
 	identity, err := openHeld(rec, held)
 	if err != nil {
-		return nil, err
+		return slotChanges{}, nil, err
 	}
 	defer identity.Wipe()
-	changed, err := e.recoverySlots(rec, identity)
+	c, err := e.recoverySlots(rec, identity)
 	if err != nil {
-		return nil, err
+		return slotChanges{}, nil, err
 	}
 	if rec.Rotation != nil && rec.Rotation.Pending {
-		return e.rotateIdentity(rec, identity, rec.Rotation.By)
+		fresh, err := e.rotateIdentity(rec, identity, rec.Rotation.By)
+		return c, fresh, err
 	}
-	if !changed {
-		return nil, errUnchanged
+	if c.none() {
+		return c, nil, errUnchanged
 	}
-	return nil, nil
+	return c, nil, nil
+}
+
+// settled tells logs what settle did to the record.
+func (e *editor) settled(rec *records.User, c slotChanges, replaced bool) {
+	for i := range c.added {
+		e.log.Info("slot added", "user", string(rec.User), "slot", slotName(&c.added[i]), "by", byConfiguration)
+		e.event(context.Background(), audit.Event{User: rec.User, What: audit.SlotAdd, Cause: "unlock", By: byConfiguration, Detail: slotDetail(&c.added[i])})
+	}
+	for i := range c.removed {
+		e.log.Info("slot revoked", "user", string(rec.User), "slot", slotName(&c.removed[i]), "by", byConfiguration)
+		e.event(context.Background(), audit.Event{User: rec.User, What: audit.SlotRevoke, Cause: "unlock", By: byConfiguration, Detail: slotDetail(&c.removed[i])})
+	}
+	if replaced {
+		e.log.Info("identity replaced", "user", string(rec.User))
+		e.event(context.Background(), audit.Event{User: rec.User, What: audit.RotateStart, Cause: "unlock", By: rec.Rotation.By, Detail: "new identity"})
+	}
 }
 
 // errUnchanged ends a change of a record that turned out to be none.

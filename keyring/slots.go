@@ -21,6 +21,9 @@ const (
 	recoveryLabel = "recovery key"
 )
 
+// byConfiguration is who made slots of recovery keys.
+const byConfiguration = "configuration"
+
 // maxText is how long labels and names of who did something may be, in bytes (FORMAT.md K10).
 const maxText = 128
 
@@ -192,33 +195,44 @@ func (e *editor) setLogin(rec *records.User, identity *slot.Identity, entry slot
 	return err
 }
 
-// recoverySlots brings the slots of recovery keys in line with the configured recipients, and reports whether there was
-// anything to do. Without any recipient nothing is taken away: an empty configuration is more often a mistake than a wish.
-func (e *editor) recoverySlots(rec *records.User, identity *slot.Identity) (changed bool, err error) {
+// slotChanges are slots that came and went.
+type slotChanges struct{ added, removed []records.Slot }
+
+func (c slotChanges) none() bool { return len(c.added)+len(c.removed) == 0 }
+
+// recoverySlots brings the slots of recovery keys in line with the configured recipients, and tells what it did. Without
+// any recipient nothing is taken away: an empty configuration is more often a mistake than a wish.
+func (e *editor) recoverySlots(rec *records.User, identity *slot.Identity) (slotChanges, error) {
+	var c slotChanges
 	want := e.configured()
 	if len(want) == 0 {
-		return false, nil
+		return c, nil
 	}
 	for _, r := range want {
 		if hasRecipient(rec, r.String()) {
 			continue
 		}
-		s := e.begin(slot.KindRecovery, recoveryLabel, "configuration")
+		s := e.begin(slot.KindRecovery, recoveryLabel, byConfiguration)
 		s.Recipient = r.String()
+		var err error
 		if s.Wrapped, err = recovery.Wrap(identity, r, place(rec, &s)); err != nil {
-			return false, err
+			return c, err
 		}
 		if err := addSlot(rec, s); err != nil {
-			return false, err
+			return c, err
 		}
-		changed = true
+		c.added = append(c.added, s)
 	}
-	kept := slices.DeleteFunc(slices.Clone(rec.Slots), func(s records.Slot) bool {
-		return s.Kind == slot.KindRecovery && !slices.ContainsFunc(want, func(r recovery.Recipient) bool { return r.String() == s.Recipient })
-	})
-	changed = changed || len(kept) != len(rec.Slots)
+	var kept []records.Slot
+	for _, s := range rec.Slots {
+		if s.Kind == slot.KindRecovery && !slices.ContainsFunc(want, func(r recovery.Recipient) bool { return r.String() == s.Recipient }) {
+			c.removed = append(c.removed, s)
+		} else {
+			kept = append(kept, s)
+		}
+	}
 	rec.Slots = kept
-	return changed, nil
+	return c, nil
 }
 
 func hasRecipient(rec *records.User, recipient string) bool {

@@ -338,7 +338,7 @@ func TestEvents(t *testing.T) {
 			if e.User != alice || e.Time.IsZero() || strings.Contains(e.Detail+e.Cause+e.By, "pw") {
 				t.Errorf("%s: %+v", what, e)
 			}
-			if e.Peer != "imap" && e.What != audit.Lock {
+			if e.Peer != "imap" && e.What != audit.Lock && e.By != byConfiguration {
 				t.Errorf("%s: peer of %+v", what, e)
 			}
 		}
@@ -353,6 +353,7 @@ func TestEvents(t *testing.T) {
 	must(t, r.Unlock(ctx, alice, []byte("pw")))
 	told("unlock", audit.Unlock)
 	r.SetRecipients([]recovery.Recipient{recipient})
+	told("recipient", audit.SlotAdd)
 	id, err := r.AddPassword(ctx, alice, Proof{}, []byte("pw2"), "phone", "test")
 	must(t, err)
 	told("add", audit.SlotAdd)

@@ -68,6 +68,18 @@ func ParseID(s string) (ID, error) {
 // String returns 16 lower-case hex digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// MarshalText is String, for JSON.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText is ParseID.
+func (id *ID) UnmarshalText(b []byte) error {
+	parsed, err := ParseID(string(b))
+	if err == nil {
+		*id = parsed
+	}
+	return err
+}
+
 // Place is where a slot belongs; a wrapped identity opens at its own place only.
 type Place struct {
 	User account.User

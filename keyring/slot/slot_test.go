@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/hpke"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -336,6 +337,10 @@ func TestID(t *testing.T) {
 	id := RandomID()
 	if got, err := ParseID(id.String()); err != nil || got != id {
 		t.Errorf("%v, %v", got, err)
+	}
+	var got ID
+	if b, err := json.Marshal(id); err != nil || string(b) != `"`+id.String()+`"` || json.Unmarshal(b, &got) != nil || got != id {
+		t.Errorf("JSON %s, %v", b, err)
 	}
 	for _, s := range []string{"", "00", strings.Repeat("0", 15), strings.Repeat("0", 17), strings.Repeat("A", 16), strings.Repeat("x", 16)} {
 		if _, err := ParseID(s); err == nil {
