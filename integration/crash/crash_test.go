@@ -42,7 +42,7 @@ func newSite(t *testing.T, o harness.Options) *site {
 	o.Store.MiB = 2048
 	s := &site{Site: harness.Start(t, o), accounts: harness.Dir(t)}
 	// Deliveries that nobody was told of cannot always be read; a key record that was being changed is taken from before.
-	s.Announce(`path=\S+/tmp/|conversion is not complete`)
+	s.Announce(`path=\S+/(tmp|\.f\d+-\d+/cur)/|conversion is not complete`)
 	writers.Prepare(t, s.Site)
 	return s
 }
@@ -56,7 +56,7 @@ func (s *site) round(t *testing.T, power bool, kinds ...string) *writers.Work {
 	}
 	w := writers.Begin(t, s.Site, s.accounts, len(s.rounds), last, kinds...)
 	<-time.After(time.Duration(rand.IntN(250)) * time.Millisecond) // the moment is the test
-	s.Kill(t)
+	writers.Kill(t, s.Site)
 	w.End(t)
 	s.rounds = append(s.rounds, w)
 	if power {

@@ -52,7 +52,7 @@ func record(t *testing.T, l lower, long time.Duration, judge trap.Judge) *record
 	}
 	r.work = writers.Begin(t, r.s, accounts, 0, nil)
 	<-time.After(long) // how long they work is the size of the test
-	r.s.Kill(t)
+	writers.Kill(t, r.s)
 	r.events = d.stop(t)
 	r.work.End(t)
 	return r

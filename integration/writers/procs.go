@@ -43,6 +43,7 @@ var writers = map[string]func(*writer) func(i int) error{
 	"passwd":  (*writer).passwd,
 	"enroll":  (*writer).enroll,
 	"toggle":  (*writer).toggle,
+	"rotate":  (*writer).rotate,
 }
 
 // run is a writer's life: "PLACE ACCOUNT ID CLOCK BINARY CONFIG VIEW". It says "going" after the first step, and "ended"

@@ -17,7 +17,8 @@ import (
 const Always uint64 = math.MaxUint64
 
 // Users of the work: alice is unlocked and does everything; bob is locked and gets mail; carol gets mail and is unlocked
-// and locked all the time; dave is unlocked, his mail was plain before, and his password changes all the time.
+// and locked all the time; dave is unlocked, his mail was plain before, and his password changes all the time. The keys of
+// alice and dave are rotated.
 var users = []string{"alice", "bob", "carol", "dave"}
 
 // plainMails is how many messages dave had in the clear.
@@ -56,6 +57,8 @@ func (w *Work) jobs() []job {
 		{"map", "map-carol", view + "/carol", ""},
 		{"toggle", "toggle", "carol", ""},
 		{"passwd", "passwd", "dave", fmt.Sprint(w.began)},
+		{"rotate", "rotate-alice", "alice", ""},
+		{"rotate", "rotate-dave", "dave", ""},
 		{"enroll", "enroll", "", n("user")},
 	}
 }
