@@ -64,6 +64,7 @@ func (v *recoverRun) runRequest(ctx context.Context, user string) error {
 	if err := v.keepPending(pending); err != nil {
 		return err
 	}
+	v.dropExpired()
 	if err := writeSecret(v.request, text); err != nil {
 		return err
 	}
@@ -92,6 +93,28 @@ func (v *recoverRun) keepPending(p *recovery.Pending) error {
 		return ui.Fail(ui.ExitSoftware, "", err)
 	}
 	return writeSecret(v.pendingPath(p.ID), text)
+}
+
+// dropExpired destroys what was kept of requests that can be answered no more. What cannot be read is left for people.
+func (v *recoverRun) dropExpired() {
+	files, _ := filepath.Glob(filepath.Join(v.state, "*.pending"))
+	for _, path := range files {
+		text, _, err := ui.ReadSecretFile(path, maxCarried)
+		if err != nil {
+			continue
+		}
+		p, err := recovery.ParsePending(text)
+		secret.Wipe(text)
+		if err != nil {
+			continue
+		}
+		p.Wipe()
+		if time.Now().After(p.Expires) {
+			if err := errors.Join(overwrite(path), os.Remove(path)); err != nil {
+				v.warn("cannot remove an expired request: %v", err)
+			}
+		}
+	}
 }
 
 // runApprove answers a request, on the machine with the recovery key. It needs nothing else of the site.

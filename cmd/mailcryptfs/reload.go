@@ -41,7 +41,7 @@ func (r *reloader) reload() (control.Reloaded, error) {
 	r.policy.now.Store(&p)
 	r.apply(p.recipients)
 	r.escrowLocked(p.recipients)
-	answer := control.Reloaded{Recovery: p.mode, Recipients: len(p.recipients)}
+	answer := control.Reloaded{Recovery: p.mode, Recipients: len(p.recipients), Problem: r.problem}
 	for _, key := range config.Differences(r.started, c) {
 		if !slices.Contains([]string{"recovery", "recovery_recipients"}, key) {
 			answer.Restart = append(answer.Restart, key)

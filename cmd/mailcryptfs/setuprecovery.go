@@ -36,10 +36,7 @@ func (s *setup) addRecovery(ctx context.Context, c config.Config) error {
 			"the recovery key was made, but not put into the configuration: %w", err)
 	}
 	s.made = append(s.made, fmt.Sprintf("made the recovery key %s; its public half is in %s\n", shorten(r.String()), s.configPath))
-	if err := s.escrowAll(ctx, c); err != nil {
-		return err
-	}
-	return s.tellDaemon(ctx, c)
+	return s.spread(ctx, c)
 }
 
 // writeKey writes the private half to the file that was named, or to standard output, and nowhere else.
@@ -90,14 +87,18 @@ func (s *setup) escrowAll(ctx context.Context, c config.Config) error {
 	return nil
 }
 
-// tellDaemon has a daemon that runs take the key over.
-func (s *setup) tellDaemon(ctx context.Context, c config.Config) error {
-	_, err := control.NewClient(c.Control).Reload(ctx)
-	if err == nil {
-		s.made = append(s.made, "the daemon has taken it over; users follow at their next unlock\n")
-	} else if !errors.Is(err, control.ErrNoDaemon) {
+// spread gives the site secret to all recovery keys: by a daemon that runs, which takes the new key over, or without one.
+func (s *setup) spread(ctx context.Context, c config.Config) error {
+	r, err := control.NewClient(c.Control).Reload(ctx)
+	switch {
+	case errors.Is(err, control.ErrNoDaemon):
+		return s.escrowAll(ctx, c)
+	case err != nil:
 		return ui.Fail(ui.ExitTempFail, "systemctl reload mailcryptfs", err)
+	case r.Problem != "":
+		return ui.Failf(ui.ExitIOErr, "mend it, then: systemctl reload mailcryptfs", "%s", r.Problem)
 	}
+	s.made = append(s.made, "the daemon has taken it over; users follow at their next unlock\n")
 	return nil
 }
 

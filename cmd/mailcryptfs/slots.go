@@ -76,7 +76,7 @@ func (k *slotKeeper) Passwd(ctx context.Context, user string, p control.Proof, n
 	if err != nil {
 		return err
 	}
-	return translate(k.slots.Recover(ctx, u, proof, new, byChange))
+	return translate(k.slots.Recover(ctx, u, proof, new, byRecover))
 }
 
 // Slots implements control.Slots.

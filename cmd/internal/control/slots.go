@@ -96,6 +96,7 @@ type Reloaded struct {
 	Recovery   string   `json:"recovery"`
 	Recipients int      `json:"recipients"`
 	Restart    []string `json:"restart,omitempty"` // keys that have other values now, for which the daemon must be restarted
+	Problem    string   `json:"problem,omitempty"` // why the site secret is not escrowed to the recovery keys
 }
 
 // Survey says what opens a user's mail if the passwords are lost. Field names in JSON are stable.
