@@ -43,7 +43,7 @@ func (v *View) Unmount() error {
 		v.tree.Table.Close()
 		close(done)
 	}()
-	if ended(done, endWait) || v.abort() != nil || ended(done, abortWait) {
+	if ended(done, endWait) || Abort(v.minor) != nil || ended(done, abortWait) {
 		return nil
 	}
 	return fmt.Errorf("requests are still being served after %s was unmounted", v.mount)
@@ -60,10 +60,12 @@ func ended(done <-chan struct{}, wait time.Duration) bool {
 
 const connections = "/sys/fs/fuse/connections"
 
-// abort cuts the kernel's connection (Documentation/filesystems/fuse.rst). Where the
-// control filesystem is not mounted, as in many containers, it is for a moment.
-func (v *View) abort() error {
-	file := fmt.Sprintf("%s/%d/abort", connections, v.minor)
+// Abort cuts the kernel's connection of the FUSE mount whose device has that minor
+// number (Documentation/filesystems/fuse.rst): whatever waits for its daemon fails with
+// ECONNABORTED, and so does what comes later. Where the control filesystem is not
+// mounted, as in many containers, it is for a moment.
+func Abort(minor uint32) error {
+	file := fmt.Sprintf("%s/%d/abort", connections, minor)
 	err := os.WriteFile(file, []byte("1"), 0)
 	if !errors.Is(err, iofs.ErrNotExist) {
 		return err

@@ -43,7 +43,7 @@ func runDaemon(ctx context.Context, o daemonOptions) (err error) {
 	if err := makeRuntimeDir(c.Control); err != nil {
 		return err
 	}
-	socket, err := listen(c)
+	socket, err := listen(c, log)
 	if err != nil {
 		return err
 	}

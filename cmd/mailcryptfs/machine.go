@@ -16,6 +16,7 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/memdir"
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/mountpoint"
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
+	"github.com/mailcryptfs/mailcryptfs/fs"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
@@ -132,13 +133,34 @@ func guardView(view string, log *slog.Logger) error {
 }
 
 // listen makes the control socket, and so makes sure that this is the only daemon of the configuration.
-func listen(c config.Config) (*net.UnixListener, error) {
-	l, err := control.Listen(c.Control)
+// The hanging view of one that was killed, but cannot end, is cut off, so that the next step finds it dead.
+func listen(c config.Config, log *slog.Logger) (*net.UnixListener, error) {
+	l, killed, err := control.Listen(c.Control)
 	switch {
 	case errors.Is(err, control.ErrInUse):
 		return nil, ui.Fail(ui.ExitUnavailable, "mailcryptfs status", err)
 	case err != nil:
 		return nil, ui.Fail(ui.ExitOSErr, "", err)
+	case killed:
+		log.Warn("a daemon was killed and cannot end: its view is cut off", "view", c.View)
+		if err := cutOff(c.View); err != nil {
+			return nil, errors.Join(ui.Fail(ui.ExitOSErr, "", err), l.Close())
+		}
 	}
 	return l, nil
+}
+
+// cutOff ends the kernel's connections of all views that are mounted at a path.
+func cutOff(view string) error {
+	view, err := mountpoint.Resolve(view)
+	if err != nil {
+		return err
+	}
+	mounts, err := mountpoint.At(view)
+	for _, m := range mounts {
+		if m.Type == mountpoint.FSType {
+			err = errors.Join(err, fs.Abort(m.Minor))
+		}
+	}
+	return err
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, nil)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, harness.Procs{"stuck": stuck})) }
 
 // Exit codes of sysexits(3head) that scripts rely on.
 const (

@@ -87,7 +87,7 @@ func (r *recorder) Convert(ctx context.Context, user string, c ConvertRequest, s
 func start(t *testing.T, r *recorder) (string, *Server) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "control.sock")
-	l, err := Listen(path)
+	l, _, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 func TestASlowServiceOutlivesTheReadTimeout(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := Listen(path)
+	l, _, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,19 +298,19 @@ func TestListen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
-	l, err := Listen(path)
+	l, _, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket: %v, %v", info.Mode(), err)
 	}
-	if _, err := Listen(path); !errors.Is(err, ErrInUse) {
+	if _, _, err := Listen(path); !errors.Is(err, ErrInUse) {
 		t.Errorf("second daemon: %v", err)
 	}
 	l.SetUnlinkOnClose(false) // as after kill -9
 	l.Close()
-	again, err := Listen(path)
+	again, _, err := Listen(path)
 	if err != nil {
 		t.Fatalf("stale socket: %v", err)
 	}
@@ -319,13 +319,13 @@ func TestListen(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "not a socket") {
+	if _, _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("a file in the way: %v", err)
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(filepath.Join(dir, "t")); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+	if _, _, err := Listen(filepath.Join(dir, "t")); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
 		t.Errorf("a directory that others can write: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,22 +19,24 @@ var ErrInUse = errors.New("another daemon answers on the control socket")
 
 // Listen makes the socket: mode 0600 in a directory that must exist and that only root (or the caller) can write to. A
 // socket that a dead daemon left is replaced; one that answers gives ErrInUse. Closing the listener removes the file.
-func Listen(path string) (*net.UnixListener, error) {
+// killed says that the socket was still held by a daemon that was killed and cannot end, because a thread of it waits in the
+// kernel: it does nothing any more, but its view hangs.
+func Listen(path string) (l *net.UnixListener, killed bool, err error) {
 	if err := checkDir(filepath.Dir(path)); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if err := removeStale(path); err != nil {
-		return nil, err
+	if killed, err = removeStale(path); err != nil {
+		return nil, false, err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen on the control socket: %w", err)
+		return nil, false, fmt.Errorf("cannot listen on the control socket: %w", err)
 	}
 	// Between bind and chmod the umask decides; the peer check does not depend on the mode.
 	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot protect the control socket: %w", err), l.Close())
+		return nil, false, errors.Join(fmt.Errorf("cannot protect the control socket: %w", err), l.Close())
 	}
-	return l, nil
+	return l, killed, nil
 }
 
 func checkDir(dir string) error {
@@ -51,28 +54,46 @@ func checkDir(dir string) error {
 	return nil
 }
 
-func removeStale(path string) error {
+func removeStale(path string) (killed bool, err error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot look at the control socket: %w", err)
+		return false, fmt.Errorf("cannot look at the control socket: %w", err)
 	}
 	if info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s exists and is not a socket: move it away, or set another path with control", path)
+		return false, fmt.Errorf("%s exists and is not a socket: move it away, or set another path with control", path)
 	}
-	c, err := net.Dial("unix", path)
-	if err == nil {
-		return errors.Join(fmt.Errorf("%w %s", ErrInUse, path), c.Close())
-	}
-	if !errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("cannot tell whether a daemon answers on %s: %w", path, err)
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	switch {
+	case err == nil:
+		killed = heldByKilled(c)
+		if err := c.Close(); err != nil || !killed {
+			return false, errors.Join(fmt.Errorf("%w %s", ErrInUse, path), err)
+		}
+	case !errors.Is(err, unix.ECONNREFUSED):
+		return false, fmt.Errorf("cannot tell whether a daemon answers on %s: %w", path, err)
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("cannot remove a stale control socket: %w", err)
+		return false, fmt.Errorf("cannot remove a stale control socket: %w", err)
 	}
-	return nil
+	return killed, nil
+}
+
+// heldByKilled reports whether the process that listens at the other end has ended but for threads that cannot: its first
+// thread is a zombie (proc(5)), which of a Go program only a fatal signal makes.
+func heldByKilled(c *net.UnixConn) bool {
+	cred, err := peer(c)
+	if err != nil {
+		return false
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cred.Pid))
+	if err != nil {
+		return false
+	}
+	_, state, _ := bytes.Cut(stat[max(0, bytes.LastIndexByte(stat, ')')):], []byte(" "))
+	return bytes.HasPrefix(state, []byte("Z"))
 }
 
 // peer returns who connected (SO_PEERCRED, unix(7)).

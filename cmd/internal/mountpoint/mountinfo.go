@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -19,6 +20,7 @@ type Mount struct {
 	Point  string // absolute, unescaped
 	Type   string
 	Source string
+	Minor  uint32 // minor device number: names the connection of a FUSE mount
 }
 
 // At returns what is mounted at exactly this path, the topmost mount last. path is absolute and has no symbolic links.
@@ -42,7 +44,12 @@ func parse(r io.Reader, path string) ([]Mount, error) {
 			return nil, fmt.Errorf("cannot read mountinfo line %q", lines.Text())
 		}
 		if point := unescape(fields[4]); point == path {
-			found = append(found, Mount{Point: point, Type: tail[0], Source: unescape(tail[1])})
+			_, minor, _ := strings.Cut(fields[2], ":")
+			n, err := strconv.ParseUint(minor, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("cannot read mountinfo line %q", lines.Text())
+			}
+			found = append(found, Mount{Point: point, Type: tail[0], Source: unescape(tail[1]), Minor: uint32(n)})
 		}
 	}
 	if err := lines.Err(); err != nil {

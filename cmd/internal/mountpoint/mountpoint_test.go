@@ -20,7 +20,7 @@ func TestParse(t *testing.T) {
 92 90 0:52 / /srv/my\040mail rw - tmpfs no\134ne rw
 `
 	got, err := parse(strings.NewReader(text), "/srv/my mail")
-	if err != nil || len(got) != 2 || got[0].Type != FSType || got[0].Source != "/var/lib/store" ||
+	if err != nil || len(got) != 2 || got[0].Type != FSType || got[0].Source != "/var/lib/store" || got[0].Minor != 50 ||
 		got[1].Type != "tmpfs" || got[1].Source != `no\ne` {
 		t.Errorf("got %+v, %v", got, err)
 	}
