@@ -7,9 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,7 +19,7 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, nil)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, harness.Procs{"reap": reap})) }
 
 // patience is how long anything may take on a busy machine.
 const patience = client.Patience
@@ -141,6 +139,9 @@ func (r *root) start(t testing.TB, l layout, users ...string) *host {
 	}
 	r.passwords(t, secrets)
 	h.listen(t)
+	reaper := harness.Spawn(t, "reap", r.dir)
+	reaper.Expect(t, "ready")
+	t.Cleanup(func() { reaper.Wait(t) })
 	must(t, os.MkdirAll(r.path("/run/saslauthd"), 0o755))
 	h.server(t, saslauthd...)
 	h.server(t, "/usr/sbin/cyrmaster", "-D", "-C", "/etc/imapd.conf", "-M", "/etc/cyrus.conf")
@@ -223,38 +224,10 @@ func (h *host) server(t testing.TB, argv ...string) {
 		defer timer.Stop()
 		_ = cmd.Wait()
 		_ = syscall.Kill(group, syscall.SIGKILL)
-		h.orphans(t)
 		if t.Failed() {
 			t.Logf("%s:\n%s", argv[0], out.String())
 		}
 	})
-}
-
-// orphans kills what still runs in the root, whoever started it.
-func (h *host) orphans(t testing.TB) {
-	t.Helper()
-	for _, pid := range h.processes(t, "") {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-}
-
-// processes are the ids of processes in this root whose program has the name; all if it is empty.
-func (h *host) processes(t testing.TB, name string) (pids []int) {
-	t.Helper()
-	entries, err := os.ReadDir("/proc")
-	must(t, err)
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		dir, _ := os.Readlink(filepath.Join("/proc", e.Name(), "root"))
-		exe, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
-		if dir == h.dir && (name == "" || filepath.Base(exe) == name) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }
 
 func (h *host) addr(service string) string { return fmt.Sprintf("127.0.0.1:%d", h.ports[service]) }
