@@ -36,6 +36,8 @@ type options struct {
 	auto     bool // users get their keys at the first login
 	keep     bool // users stay unlocked without a session
 	cached   bool // Dovecot remembers passwords
+	chained  bool // Dovecot checks passwords itself, and then passes them to PAM
+	docker   bool // as docker-mailserver sets Dovecot up
 }
 
 // host is a Dovecot that runs over one directory of mail.
@@ -139,7 +141,6 @@ func (h *host) start(t testing.TB, mail string) {
 			h.m.AddUser(t, u, firstUID+i, "/home/"+u, h.passwordOf(u))
 		}
 	} else {
-		h.m.WriteFile(t, "/etc/dovecot/users", strings.Join(h.users, "::::::\n")+"::::::\n")
 		h.setPasswords(t)
 	}
 	must(t, os.WriteFile(h.logPath(), nil, 0o666))
@@ -169,10 +170,17 @@ func (h *host) configuration(t testing.TB) string {
 		h.m.Install(t, "contrib/dovecot/"+source, path)
 		text += "!include " + path + "\n"
 	}
+	if h.docker {
+		return text + h.dockerMailserver(t)
+	}
 	const confd = "/etc/dovecot/conf.d/"
 	auth := "2.3/auth-virtual.conf.ext"
-	if h.system {
+	switch {
+	case h.system:
 		auth = "2.3/auth-system.conf.ext"
+	case h.chained:
+		auth = "2.3/auth-chain.conf.ext"
+		h.m.Install(t, "contrib/dovecot/pam.d-mailcryptfs", "/etc/pam.d/mailcryptfs")
 	}
 	install(auth, confd+"auth-mailcryptfs.conf.ext")
 	if h.cached {
@@ -201,13 +209,19 @@ func (h *host) cacheLogins(t testing.TB, path string) {
 	h.conf += "auth_cache_size = 1M\n"
 }
 
-// setPasswords says who can log in by which password.
+// setPasswords says who there is, and who can log in by which password.
 func (h *host) setPasswords(t testing.TB) {
 	t.Helper()
-	all := map[string]string{}
+	all, lines := map[string]string{}, ""
 	for _, u := range h.users {
 		all[u] = h.passwordOf(u)
+		password := ""
+		if h.chained || h.docker {
+			password = "{PLAIN}" + h.passwordOf(u)
+		}
+		lines += u + ":" + password + ":::::\n"
 	}
+	h.m.WriteFile(t, "/etc/dovecot/users", lines)
 	h.m.Passwords(t, all)
 }
 

@@ -5,7 +5,7 @@
 set -eu
 
 packages="dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-sieve
-	dovecot-lucene db5.3-util gcc make libc6-dev libpam0g-dev isync"
+	dovecot-lucene db5.3-util gcc make libc6-dev libpam0g-dev isync python3-yaml"
 
 missing=
 for p in $packages; do

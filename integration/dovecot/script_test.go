@@ -78,6 +78,7 @@ var variants = []struct {
 	{"zlib", []string{"cycle"}, options{users: []string{"alice"}, conf: zlib, plugins: "zlib"}},
 	{"quota count", []string{"cycle"}, options{users: []string{"alice"}, conf: quotaCount}},
 	{"system users", []string{"cycle"}, options{users: []string{"alice"}, system: true, auto: true}},
+	{"chained", []string{"cycle"}, options{users: []string{"alice"}, chained: true}},
 	{"registered", []string{"cycle"}, options{users: []string{"alice"}, register: true}},
 	{"search index", modes, options{users: []string{"alice"}, conf: lucene, plugins: "fts fts_lucene"}},
 	{"sdbox", modes, options{users: []string{"alice"}, sdbox: true, conf: quotaCount + dots}},
