@@ -42,6 +42,7 @@ A message that is damaged is reported and left out; the rest is exported. Symbol
 followed.`,
 		Example: `  mailcryptfs export alice@example.org /root/alice
   mailcryptfs export alice@example.org --tar /root/alice.tar --mbox
+  mailcryptfs export alice@example.org /root/alice --recovery-key /media/usb/recovery.age
   mailcryptfs export alice@example.org --tar - | age -r age1example > alice.tar.age`,
 		Annotations: exits("64  wrong arguments", "65  something was damaged; the rest was exported", "66  the user has no mail in the store",
 			"67  the user is not enrolled, and a secret was given", "73  the destination exists already, or cannot be made",
@@ -59,7 +60,8 @@ followed.`,
 	c.Flags().StringVar(&e.tar, "tar", "", "write a tar stream to this new `file`; - for standard output")
 	c.Flags().BoolVar(&e.mbox, "mbox", false, "write one mbox file for each folder")
 	c.Flags().BoolVar(&e.asJSON, "json", false, "print the counts as a JSON object (on standard error with --tar -)")
-	e.password = passwordFlags(c)
+	e.proof = newProofFlags(c, "password", "the password", "recovery-code")
+	e.site = newSiteFlags(c)
 	return c
 }
 
@@ -69,7 +71,8 @@ type exportVerb struct {
 	dir, tar string
 	mbox     bool
 	asJSON   bool
-	password *ui.PasswordSource
+	proof    *proofFlags
+	site     *siteFlags
 	tty      bool
 }
 
@@ -94,13 +97,17 @@ func (e *exportVerb) run(ctx context.Context, u account.User) error {
 	if err := secret.Harden(); err != nil {
 		return ui.Fail(ui.ExitOSErr, "", err)
 	}
-	keys, err := loadSite(c)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	b, err := e.site.read(ctx, c)
+	if err != nil {
+		return err
+	}
+	keys, err := deriveSite(b)
 	if err != nil {
 		return err
 	}
 	defer keys.Wipe()
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
-	defer stop()
 	source, err := e.unlock(ctx, c, keys, u)
 	if err != nil {
 		return err
@@ -125,8 +132,8 @@ func (e *exportVerb) run(ctx context.Context, u account.User) error {
 	return e.export(ctx, c, store, u, dest)
 }
 
-// unlock opens the user's keys: by the password if one is given, else by the entry in the keyring. A user who is not
-// enrolled needs no key.
+// unlock opens the user's keys: by the secret that is given, else by the entry in the keyring. A user who is not enrolled
+// needs no key.
 func (e *exportVerb) unlock(ctx context.Context, c config.Config, keys *site.Keys, u account.User) (*keyring.Offline, error) {
 	dir := c.Keyring
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
@@ -144,13 +151,17 @@ func (e *exportVerb) unlock(ctx context.Context, c config.Config, keys *site.Key
 }
 
 func (e *exportVerb) prove(ctx context.Context, o *keyring.Offline, u account.User) error {
-	given := e.password.FD >= 0 || e.password.File != ""
-	if given {
-		password, err := readPassword(e.password, "Password of "+ui.Safe(string(u)), false)
+	if e.proof.given() {
+		given, err := e.proof.read(e.app, string(u), "Password of "+ui.Safe(string(u)))
 		if err != nil {
 			return err
 		}
-		return explain(string(u), translate(o.Unlock(ctx, u, password)))
+		defer given.Wipe()
+		proof, err := proofOf(given)
+		if err != nil {
+			return explain(string(u), err)
+		}
+		return explain(string(u), translate(o.UnlockProof(ctx, u, proof)))
 	}
 	if errors.Is(o.Warning(u), secret.ErrNotEnrolled) {
 		return nil
@@ -160,7 +171,7 @@ func (e *exportVerb) prove(ctx context.Context, o *keyring.Offline, u account.Us
 	case err == nil:
 		return nil
 	case errors.Is(err, secret.ErrLocked):
-		return ui.Failf(ui.ExitNoPerm, "mailcryptfs unlock "+ui.Quote(string(u))+", or give the password with --password-fd",
+		return ui.Failf(ui.ExitNoPerm, "mailcryptfs unlock "+ui.Quote(string(u))+", or give the password, the recovery code or the recovery key, see: mailcryptfs export --help",
 			"%s is locked: the user's key is needed", ui.Safe(string(u)))
 	}
 	return ui.Fail(ui.ExitIOErr, "mailcryptfs verify", err)

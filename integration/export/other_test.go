@@ -2,11 +2,13 @@ package export
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,4 +127,33 @@ func TestCyrus(t *testing.T) {
 		fmt.Sprintf(".Work^x/cur/%d.U3.mailcryptfs,S=%d:2,", at, len(message("three", 50))): message("three", 50),
 		".Work^x/maildirfolder": "",
 	})
+}
+
+// TestRecoverySecrets exports a locked user, with no daemon, by the recovery code and by the recovery key.
+func TestRecoverySecrets(t *testing.T) {
+	s := harness.New(t, harness.Options{})
+	dir := harness.Dir(t)
+	key := filepath.Join(dir, "recovery.age")
+	expect(t, s.Call(t, nil, "setup", "--recovery", key), 0, "", "")
+	s.Serve(t)
+	s.Enroll(t, "alice")
+	s.Unlock(t, "alice")
+	want := fill(t, s.View, "alice")
+	var added struct{ Code string }
+	r := s.Call(t, harness.Password("alice"), "slot", "add", "--recovery-code", "--json", "alice")
+	must(t, json.Unmarshal([]byte(r.Out), &added))
+	s.Stop(t)
+	must(t, os.RemoveAll(s.Keyring)) // the machine has restarted
+	code := filepath.Join(dir, "code")
+	must(t, os.WriteFile(code, []byte(strings.ToLower(added.Code)+"\n"), 0o600))
+	wrong := filepath.Join(dir, "wrong")
+	must(t, os.WriteFile(wrong, []byte("0000-0000\n"), 0o600))
+	if r := s.Call(t, nil, "export", "alice", dir+"/wrong.d", "--code-file", wrong); r.Code == 0 || strings.Contains(r.Err, "panic") {
+		t.Errorf("exit %d, %s", r.Code, r.Err)
+	}
+	expect(t, s.Call(t, nil, "export", "alice", dir+"/code.d", "--code-file", code), 0, "19 messages", "")
+	compare(t, readDir(t, dir+"/code.d"), want, 0)
+	expect(t, s.Call(t, nil, "export", "alice", dir+"/key.d", "--recovery-key", key), 0, "19 messages", "")
+	compare(t, readDir(t, dir+"/key.d"), want, 0)
+	must(t, os.Mkdir(s.Keyring, 0o700))
 }
