@@ -114,13 +114,18 @@ func (t *Tree) add(p *inode.Inode, w *NewEntry, s names.Stored, mk func(*backing
 	}
 	err = mk(d)
 	if err != nil {
-		dropSide(d, s)
+		t.notMade(p, d, w.Name, s)
 	}
 	return err
 }
 
-// dropSide removes the side entry of a long name whose entry has not come about.
-func dropSide(d *backing.Dir, s names.Stored) {
+// notMade cleans up after the entry s for name could not be made in d, the open p: it
+// removes the side entry if the entry is not there, and has the kernel look again, as
+// undoing may have failed, too.
+func (t *Tree) notMade(p *inode.Inode, d *backing.Dir, name string, s names.Stored) {
+	if t.DropEntry != nil {
+		go t.DropEntry(p.ID, name) // apart: the kernel holds the directory
+	}
 	if !s.Long {
 		return
 	}

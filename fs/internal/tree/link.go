@@ -51,7 +51,7 @@ func (t *Tree) linkAlias(n *inode.Inode, a inode.Alias, q *inode.Inode, newName 
 		}
 	}
 	if err != nil {
-		dropSide(dst.d, s)
+		t.notMade(q, dst.d, newName, s)
 		return Node{}, err
 	}
 	t.tellMove(q, newName)
