@@ -29,6 +29,7 @@ type job struct {
 	Side   []byte            `json:"side,omitempty"`
 	Value  []byte            `json:"value"`
 	Name   []byte            `json:"name,omitempty"`
+	Kind   string            `json:"kind,omitempty"` // of a key record
 	Root   bool              `json:"root,omitempty"`
 }
 

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import sys
+import tomllib
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -70,6 +71,7 @@ class Site:
         self.names_mac = expand(p, b"names mac", 32)
         self.names_enc = expand(p, b"names enc", 32)
         self.xattr = expand(p, b"xattr", 32)
+        self.record_mac = expand(p, b"record mac", 32)
         self.content = {
             expand(p, b"meta content key id", 16): expand(p, b"meta content key", 32),
             expand(p, b"site delivery content key id", 16): expand(p, b"site delivery content key", 32),
@@ -261,6 +263,102 @@ class File:
         return plain[:length] if last else plain  # C8: an inner block is filled with zeros
 
 
+# K10 to K19: the name of each kind of record, and its largest size.
+RECORDS = {
+    "user": (b"mailcryptfs user record", 1 << 20),
+    "delivery": (b"mailcryptfs delivery key", 8 << 10),
+    "store": (b"mailcryptfs store", 8 << 10),
+    "forgotten": (b"mailcryptfs forgotten user", 8 << 10),
+    "used": (b"mailcryptfs slot use", 16 << 10),
+}
+# K10, K16, K17: the keys of tables in a user's record, and those of slots by their kind.
+TABLES = {
+    "rotation": {"started", "by", "identity", "pending"},
+    "content_key": {"id", "created", "state", "sealed"},
+    "identity": {"public", "replaced", "sealed"},
+}
+SLOT = {"id", "kind", "label", "created", "created_by", "wrapped"}
+SLOTS = {
+    "password": SLOT | {"public", "memory_kib", "time", "threads"},
+    "code": SLOT | {"public"},
+    "recovery": SLOT | {"recipient"},
+}
+
+
+def read_record(site, stored, kind):
+    """K9, and of K10 which keys there are: returns the record, or raises Corrupt, Unsupported or UnknownKey for a wrong MAC."""
+    name, limit = RECORDS[kind]
+    if len(stored) > limit:
+        raise Corrupt("too large")
+    m = re.match(rb'mac = "([0-9a-f]{64})"\n(format = "([a-z ]{1,64})"\nversion = (0|[1-9][0-9]{0,8})\n)', stored)
+    if not m:
+        raise Corrupt("not the first three lines of a record")
+    if m[4] != b"1":
+        raise Unsupported("version %s" % m[4].decode())
+    want = mac(site.record_mac, b"mailcryptfs record v1\0" + m[3] + b"\0" + stored[m.start(2) :])
+    if not hmac.compare_digest(want.hex().encode(), m[1]):
+        raise UnknownKey("the MAC is another")
+    if m[3] != name:
+        raise Corrupt("a record of another kind")
+    try:
+        record = tomllib.loads(stored.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise Corrupt(str(e))
+    if kind != "user":
+        return record
+    if not isinstance(record.get("rotation", {}), dict):
+        raise Corrupt("rotation is no table")
+    for key in ("slot", "content_key", "identity"):
+        if not isinstance(record.get(key, []), list):
+            raise Corrupt("%s is no list" % key)
+    for key, keys in TABLES.items():
+        for t in [record[key]] if key == "rotation" and key in record else record.get(key, []):
+            if set(t) != keys:
+                raise Corrupt("keys of %s" % key)
+    for slot in record.get("slot", []):
+        if set(slot) != SLOTS.get(slot.get("kind"), set(slot)):
+            raise Corrupt("keys of a slot")
+    return record
+
+
+CODE = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def read_code(text):
+    """K20: the 20 bytes of a recovery code."""
+    text = re.sub(r"[\s._,:/-]", "", text).upper().translate(str.maketrans("OIL", "011"))
+    if len(text) != 40 or not set(text) <= set(CODE):
+        raise Corrupt("not a recovery code")
+    values, n = [CODE.index(c) for c in text], 0
+    for g in range(8):
+        check = g
+        for i, v in enumerate(values[5 * g : 5 * g + 4]):
+            n = n << 5 | v
+            for _ in range(i + 1):  # times x
+                v <<= 1
+                v ^= 0b100101 if v & 32 else 0
+            check ^= v
+        if check != values[5 * g + 4]:
+            raise Corrupt("group %d" % (g + 1))
+    return n.to_bytes(20, "big")
+
+
+def code_seed(c, user, slot):
+    """K20."""
+    return expand(mac(b"mailcryptfs recovery code v1", c), b"mailcryptfs code slot v1\0" + user + b"\0" + slot, 32)
+
+
+def job_record(job):
+    record = read_record(Site(bytes.fromhex(job["secret"])), base64.b64decode(job["stored"] or b""), job["kind"])
+    return {"result": "ok", "size": len(record)}
+
+
+def job_code(job):
+    c = read_code(base64.b64decode(job["stored"]).decode())
+    seed = code_seed(c, base64.b64decode(job["name"]), base64.b64decode(job["side"]))
+    return {"result": "ok", "stored": base64.b64encode(c).decode(), "value": base64.b64encode(seed).decode()}
+
+
 def job_content(job):
     keys = {bytes.fromhex(i): bytes.fromhex(k) for i, k in job["keys"].items()}
     f = File(base64.b64decode(job["stored"] or b""), keys)
@@ -297,7 +395,7 @@ def job_xattr(job):
     return {"result": "ok", "name": base64.b64encode(name).decode(), "value": base64.b64encode(value).decode()}
 
 
-JOBS = {"content": job_content, "name": job_name, "seal": job_seal, "target": job_target, "xattr": job_xattr}
+JOBS = {"record": job_record, "code": job_code, "content": job_content, "name": job_name, "seal": job_seal, "target": job_target, "xattr": job_xattr}
 
 
 def batch():
