@@ -182,7 +182,7 @@ func (k *slotKeeper) survey(u account.User) control.Survey {
 	}
 	for _, r := range want {
 		if !slices.ContainsFunc(slots, func(sl keyring.SlotInfo) bool { return sl.Recipient == r.String() }) {
-			s.Missing = append(s.Missing, r.String())
+			s.Missing = append(s.Missing, shorten(r.String()))
 		}
 	}
 	s.NoWay = s.Codes+s.Keys+s.Retired == 0

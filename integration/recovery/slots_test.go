@@ -122,7 +122,11 @@ func TestFullDisk(t *testing.T) {
 	bad(t, s, ioErr, "no space left", secrets{"password": password(alice), "new": "two"}, "slot", "add", alice)
 	bad(t, s, ioErr, "no space left", nil, "rotate", alice)
 	bad(t, s, ioErr, "no space left", nil, "slot", "revoke", alice, before[1].ID)
+	s.Stop(t)
+	bad(t, s, ioErr, "no space left", secrets{"code": sheet, "new": "two"}, "passwd", alice)
+	bad(t, s, ioErr, "no space left", nil, "rotate", alice)
 	must(t, os.Remove(fill))
+	s.Serve(t)
 	if after := slots(t, s, alice); !slices.Equal(after, before) {
 		t.Errorf("slots were %+v, are %+v", before, after)
 	}

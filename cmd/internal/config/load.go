@@ -52,7 +52,7 @@ func Parse(path string, text []byte) (Config, error) {
 	invalid := c.validate()
 	if c.Enroll == "auto" && !md.IsDefined("recovery") {
 		invalid = append(invalid, &KeyError{Key: "enroll", Value: literal(c.Enroll), Problem: "first logins would make keys that only a password opens",
-			Remedy: `write recovery = "none" too if lost passwords may lose mail, or enroll = "manual"`})
+			Remedy: `write recovery = "required" and recovery_recipients, or recovery = "none" if lost passwords may lose mail`})
 	}
 	for _, err := range invalid {
 		err.Path, err.Line = path, lines[err.Key]

@@ -105,7 +105,7 @@ type Survey struct {
 	Codes    int       `json:"codes"`             // recovery codes
 	Keys     int       `json:"recovery_keys"`     // configured recovery keys that open it
 	Retired  int       `json:"retired,omitempty"` // recovery keys that open it although they are configured no more
-	Missing  []string  `json:"missing,omitempty"` // configured recovery keys that do not open it yet
+	Missing  []string  `json:"missing,omitempty"` // configured recovery keys that do not open it yet, shortened
 	NoWay    bool      `json:"no_way_back"`       // nothing but passwords opens it
 	Rotation *Rotation `json:"rotation,omitempty"`
 	Problem  string    `json:"problem,omitempty"`
