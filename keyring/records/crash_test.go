@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 // recorded runs f and returns the steps of its writes.
@@ -190,6 +192,30 @@ func TestFailAtEveryStep(t *testing.T) {
 			}
 		},
 	}
+	operations["end of a rotation"] = struct {
+		prepare, run func(d *Dir) error
+		check        func(t *testing.T, d *Dir)
+	}{
+		prepare: func(d *Dir) error {
+			if err := createUser(d); err != nil {
+				return err
+			}
+			if err := addDelivery(d, delivery); err != nil {
+				return err
+			}
+			return withHome(d, func(h *Home) error {
+				return h.Update(func(rec *User) error {
+					old := rec.ContentKeys[0]
+					old.ID[0], old.State = old.ID[0]^1, Old
+					rec.ContentKeys = append(rec.ContentKeys, old)
+					rec.Rotation = &Rotation{Started: begin, By: "root"}
+					return nil
+				})
+			})
+		},
+		run:   func(d *Dir) error { return endRotation(d, delivery.ID) },
+		check: func(t *testing.T, d *Dir) { checkRotation(t, d, delivery.ID) },
+	}
 	for name, op := range operations {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -273,5 +299,46 @@ func TestPurge(t *testing.T) {
 	got, err := d.Read(alice)
 	if err != nil || got.Warning != nil || got.Slots[0].Label != "clean" {
 		t.Errorf("%v, %v", got.Warning, err)
+	}
+}
+
+// endRotation does what ends a rotation, in the order of FORMAT.md K17.
+func endRotation(d *Dir, retired secret.ID) error {
+	return withHome(d, func(h *Home) error {
+		rec, err := h.Read()
+		if err != nil || rec.Rotation == nil {
+			return err
+		}
+		err = h.Purge(func(rec *User) error {
+			rec.ContentKeys = []ContentKey{*rec.Current()}
+			return nil
+		})
+		if err == nil {
+			err = h.DestroyDelivery(retired)
+		}
+		if err == nil {
+			err = h.Update(func(rec *User) error { rec.Rotation = nil; return nil })
+		}
+		return err
+	})
+}
+
+// checkRotation makes sure that a rotation is either under way, or over with nothing old left.
+func checkRotation(t *testing.T, d *Dir, retired secret.ID) {
+	t.Helper()
+	rec, err := d.Read(alice)
+	if err != nil || rec.Warning != nil {
+		t.Fatalf("%v, %v", rec.Warning, err)
+	}
+	if rec.Rotation != nil {
+		return
+	}
+	if _, err := d.Delivery(alice, retired); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the old delivery key: %v", err)
+	}
+	for name, b := range snapshot(t, d, alice) {
+		if bytes.Contains(b, []byte(`state = "old"`)) {
+			t.Errorf("%s has an old content key", name)
+		}
 	}
 }

@@ -1,5 +1,5 @@
 // Package records reads and writes the key records of a store: who is enrolled, with which slots and content keys, and
-// the delivery keys of locked users (FORMAT.md K7 to K14). Parsing is apart from files: header.go, user.go and
+// the delivery keys of locked users (FORMAT.md K7 to K19, K23). Parsing is apart from files: header.go, user.go and
 // delivery.go work on bytes; dir.go and what it uses work on a directory tree that others may be able to write to.
 package records
 
