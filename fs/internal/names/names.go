@@ -6,6 +6,7 @@ package names
 import (
 	"encoding/base64"
 	"fmt"
+	"hash/maphash"
 	"strings"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/seal"
@@ -64,10 +65,11 @@ func (s Stored) Side() string { return s.Name + sideSuffix }
 type Codec struct {
 	keys  *seal.Names
 	plain bool
+	known *known
 }
 
 // New returns a Codec; plain selects names = "plain" (N6) for new entries.
-func New(keys *seal.Names, plain bool) *Codec { return &Codec{keys: keys, plain: plain} }
+func New(keys *seal.Names, plain bool) *Codec { return &Codec{keys: keys, plain: plain, known: &known{seed: maphash.MakeSeed()}} }
 
 var b64 = base64.RawURLEncoding.Strict()
 
@@ -118,6 +120,15 @@ func (c *Codec) CanBePlain(name string, root bool) bool { return !reserved(name,
 
 // Encrypt returns the encrypted stored name of view name (N3, N4).
 func (c *Codec) Encrypt(name string) Stored {
+	if s, ok := c.known.stored(name); ok {
+		return s
+	}
+	s := c.encrypt(name)
+	c.known.add(name, s)
+	return s
+}
+
+func (c *Codec) encrypt(name string) Stored {
 	if len(name) > maxShort {
 		h := c.keys.Hash(name)
 		return Stored{Name: longPrefix + b64.EncodeToString(h[:]), Kind: Encrypted, Long: true}
