@@ -69,7 +69,9 @@ type Codec struct {
 }
 
 // New returns a Codec; plain selects names = "plain" (N6) for new entries.
-func New(keys *seal.Names, plain bool) *Codec { return &Codec{keys: keys, plain: plain, known: &known{seed: maphash.MakeSeed()}} }
+func New(keys *seal.Names, plain bool) *Codec {
+	return &Codec{keys: keys, plain: plain, known: &known{seed: maphash.MakeSeed()}}
+}
 
 var b64 = base64.RawURLEncoding.Strict()
 
