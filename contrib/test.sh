@@ -59,6 +59,7 @@ check_format() {
 
 check_vet() { go vet ./...; }
 check_static() { go tool staticcheck ./...; }
+check_bench() { (cd contrib/bench && go vet ./... && go test ./...); } # a module of its own
 
 check_shell() {
 	local scripts
@@ -105,6 +106,7 @@ if [ $# -eq 0 ]; then
 	check "gofmt" check_format
 	check "go vet" check_vet
 	check "staticcheck" check_static
+	check "benchmark" check_bench
 	check "shellcheck" check_shell
 	check "manual pages" check_manuals
 	set -- ./...
