@@ -1,7 +1,8 @@
-// Package dovecot tests the view beneath Debian's unmodified Dovecot 2.3, with the configuration that is shipped in
-// contrib/dovecot: LMTP with Sieve, IMAP, POP3 and maildir quota for virtual users who share one uid; also with
-// directories by domain, compressed messages, and quota by count. Users are locked all the time,
-// unlocked all the time, or both in turn. The measure is the same Dovecot on plain ext4.
+// Package dovecot tests the view beneath Debian's unmodified Dovecot 2.3, with exactly the files that are shipped in
+// contrib/dovecot, at the places that they name: LMTP with Sieve, IMAP, POP3, doveadm, full-text search, quota of both
+// kinds, zlib, maildir and sdbox, virtual users who share one uid and users of the system. Users log in through PAM and
+// are locked when they log out; others are locked all the time, or log in at the beginning and stay. The measure is the
+// same Dovecot on plain ext4. A file for docker-mailserver is tried on Dovecot as docker-mailserver configures it.
 //
 // For an unlocked user there is no difference: every answer of the script is the same, and so are mailbox, quota and log.
 //
@@ -9,13 +10,13 @@
 //
 //   - What needs the text of a message is refused: FETCH of a header or body ends the session with BYE, SEARCH of texts,
 //     SORT and THREAD give NO or BYE, and so does POP3 for RETR and TOP. ENVELOPE and BODYSTRUCTURE are among it, for the header
-//     cache is private too. Everything else works as on ext4: flags, UIDs, sizes, dates, quota, COPY, MOVE, APPEND,
-//     EXPUNGE, all changes of folders, and deliveries.
+//     cache is private too; with sdbox dates as well, for they lie there and in the message. Everything else works as on
+//     ext4: flags, UIDs, sizes, quota, COPY, MOVE, APPEND, EXPUNGE, all changes of folders, and deliveries.
 //   - Dovecot logs "Permission denied" for each message that was refused, three times, and for dovecot.index.cache: eleven
 //     times for one delivery with Sieve, for it tries again at each field. With meta = ["dovecot.index.cache"] there is no such
-//     line at a delivery; the site secret alone then reads the header texts in that file.
-//   - A message that was refused to POP3 is not marked as seen, and doveadm backup ends with an error; the backup keeps what
-//     it had.
+//     line at a delivery; the site secret alone then reads the header texts in that file. A search index adds its own.
+//   - A message that was refused to POP3 is not marked as seen, doveadm backup and mbsync end with an error when there is
+//     new mail, and their copies keep what they had.
 //
 // In any case:
 //

@@ -170,7 +170,7 @@ func (h *Host) pam(t testing.TB, s *harness.Site, o Options) {
 	for _, kind := range []string{"auth", "account"} {
 		lines += fmt.Sprintf("%s required pam_userdb.so crypt=none db=%s\n", kind, filepath.Join(h.dir, "users"))
 		if o.Module {
-			lines += fmt.Sprintf("%s optional %s socket=%s %s\n", kind, module(t, h.dir), filepath.Join(filepath.Dir(s.Control), "pam.sock"), o.ModuleArgs)
+			lines += fmt.Sprintf("%s optional %s socket=%s %s\n", kind, harness.Module(t), filepath.Join(filepath.Dir(s.Control), "pam.sock"), o.ModuleArgs)
 		}
 	}
 	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "imap"), []byte(lines), 0o644),
@@ -199,21 +199,4 @@ func (h *Host) SetPasswords(t testing.TB, users map[string]string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("db_load: %v: %s", err, out)
 	}
-}
-
-// module builds the PAM module in a directory, once.
-func module(t testing.TB, dir string) string {
-	t.Helper()
-	path := filepath.Join(dir, "pam_mailcryptfs.so")
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	source, err := filepath.Abs("../../pam/module")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("make", "-C", source, "O="+dir, "module").CombinedOutput(); err != nil {
-		t.Fatalf("the PAM module does not build: %v\n%s", err, out)
-	}
-	return path
 }
