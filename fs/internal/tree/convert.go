@@ -25,6 +25,8 @@ const (
 	Encrypt Goal = iota
 	// Decrypt makes plain entries.
 	Decrypt
+	// HandOver is Encrypt for nothing but content under keys of a former owner.
+	HandOver
 )
 
 // Name is one name of a file: an entry of a directory of the view.

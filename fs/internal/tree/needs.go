@@ -35,11 +35,14 @@ func (t *Tree) needs(p *inode.Inode, d *backing.Dir, name string, s names.Stored
 	if g == Encrypt && t.refuses(p, s, st.Type()) {
 		return false, errPlain
 	}
+	if g == HandOver && (st.Type() != unix.S_IFREG || !s.Kind.Sealed()) {
+		return false, nil
+	}
 	to, ok := t.goalName(p, name, st.Type(), g)
 	if !ok {
 		return false, nil // a name that no plain entry may have
 	}
-	if to.Kind != s.Kind {
+	if to.Kind != s.Kind && g != HandOver {
 		return true, nil
 	}
 	if st.Type() != unix.S_IFREG || g == Decrypt {
@@ -49,7 +52,8 @@ func (t *Tree) needs(p *inode.Inode, d *backing.Dir, name string, s names.Stored
 	if err != nil || id == (secret.ID{}) {
 		return false, err
 	}
-	return t.keysFor(p, name).outdated(id), nil
+	k := t.keysFor(p, name)
+	return k.outdated(id) && (g != HandOver || k.foreign(id)), nil
 }
 
 // refuses reports whether nothing shows that the entry s of p, of type typ, was made

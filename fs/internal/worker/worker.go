@@ -105,25 +105,38 @@ func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool,
 	return p.report, err
 }
 
-// places walks all directories of the user. Links may lead from one to another.
+// places walks all directories of the user, and mailboxes that were the user's.
 func (p *pass) places() error {
 	places, former, err := p.tree.Places(p.ctx, p.user)
 	if err != nil {
 		return err
 	}
-	places = append(places, former...)
 	moves := p.tree.WatchMoves(p.user)
 	defer moves.Close()
+	err = p.through(places, func() error { return p.followMoves(moves) })
+	if err == nil && p.goal == tree.Encrypt {
+		p.goal, p.whole, p.linked = tree.HandOver, false, map[link][]tree.Name{}
+		err = p.through(former, func() error { return nil })
+	}
+	if err != nil {
+		return err
+	}
+	return p.settle(append(places, former...))
+}
+
+// through walks directories, does the rest, and converts files with several links at
+// the end: these may lead from one directory to another.
+func (p *pass) through(places [][]string, rest func() error) error {
 	for _, path := range places {
 		if err := p.descend(p.tree.Table.Root, path); err != nil {
 			return err
 		}
 	}
-	if err := p.followMoves(moves); err != nil {
+	if err := rest(); err != nil {
 		return err
 	}
 	p.convertLinked()
-	return p.settle(places)
+	return nil
 }
 
 // settle removes what says that mailboxes had another owner, where that matters no
