@@ -29,9 +29,10 @@ var rules = []rule{
 	{"cmd/internal/ui", []string{"keyring/secret"}, "talks to people; wipes the passwords that it reads"},
 	{"cmd/internal/sheet", []string{"keyring/secret"}, "prints a secret that others made, and wipes the page"},
 	{"cmd/internal/sitesecret", []string{"keyring/secret", "keyring/site"}, "reads what the site is derived from, derives nothing"},
+	{"cmd/internal/doctor", []string{"cmd/internal/config"}, "looks at a machine; what it must know of users is told to it"},
 	{"cmd/internal/export", []string{"fs/offline", "keyring/account"}, "writes what an offline reader gives it"},
 	{"cmd/internal/...", nil, "helpers of one verb know nothing of the others"},
-	{"cmd/mailcryptfs", []string{"cmd/internal/...", "fs", "fs/check", "fs/offline", "keyring/...", "pam/wire", "pam/unlock"}, "joins everything"},
+	{"cmd/mailcryptfs", []string{"cmd/internal/...", "fs", "fs/check", "fs/check/manifest", "fs/offline", "keyring/...", "pam/wire", "pam/unlock"}, "joins everything"},
 
 	{"keyring/secret", nil, "the last thing that holds a key; everything may import it"},
 	{"keyring/account", nil, "names of users are bytes"},
@@ -49,8 +50,10 @@ var rules = []rule{
 	{"fs/internal/format", nil, "byte layout and arithmetic are pure"},
 	{"fs/internal/seal", []string{"fs/internal/format", "keyring/secret", "keyring/account", "keyring/site"}, "seals bytes, knows no file"},
 	{"fs/internal/names", []string{"fs/internal/seal", "fs/internal/format", "keyring/secret", "keyring/account", "keyring/site"}, "names are bytes"},
+	{"fs/internal/route", []string{"keyring/account"}, "judges paths, knows no file"},
+	{"fs/internal/former", []string{"keyring/secret", "keyring/account"}, "records are bytes"},
 	{"fs/internal/node", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site"}, "translates kernel requests"},
-	{"fs/check", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site", "keyring/records", "keyring/slot", "keyring/audit"},
+	{"fs/check", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site", "keyring/records", "keyring/slot", "keyring/audit", "fs/check/manifest"},
 		"reads a store with no mount, key records and audit log too"},
 	{"fs/...", []string{"fs/...", "keyring/secret", "keyring/account", "keyring/site"}, "gets keys through fs.KeySource, never from the ring itself"},
 
