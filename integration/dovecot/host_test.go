@@ -52,77 +52,6 @@ type host struct {
 	changed map[string]string // passwords that are other than harness.Password
 }
 
-// conf is what an instance beside the system's needs, and the features that are tested. Everything else is included as it
-// is shipped.
-const conf = `
-base_dir = @dir@/run
-state_dir = @dir@/state
-log_path = @dir@/log
-protocols = imap pop3 lmtp
-ssl = no
-disable_plaintext_auth = no
-auth_failure_delay = 0
-hostname = mx.example.org
-postmaster_address = postmaster@example.org
-# Sizes of messages have to be the same in every run.
-lmtp_add_received_header = no
-mail_max_userip_connections = 100
-service imap-login {
-  inet_listener imap {
-    port = 0
-  }
-  inet_listener imaps {
-    port = 0
-  }
-  unix_listener imap {
-    mode = 0600
-  }
-}
-service pop3-login {
-  inet_listener pop3 {
-    port = 0
-  }
-  inet_listener pop3s {
-    port = 0
-  }
-  unix_listener pop3 {
-    mode = 0600
-  }
-}
-service lmtp {
-  unix_listener lmtp {
-    mode = 0600
-  }
-}
-# Sessions of an administrator: no password of the user, and so no key.
-auth_master_user_separator = *
-passdb {
-  driver = passwd-file
-  args = /etc/dovecot/masters
-  master = yes
-}
-mail_plugins = quota @plugins@
-protocol imap {
-  mail_plugins = quota imap_quota @plugins@
-}
-protocol lmtp {
-  mail_plugins = quota sieve @plugins@
-}
-plugin {
-  quota = maildir:User quota
-  quota_rule = *:storage=1G
-  sieve = file:~/sieve;active=~/.dovecot.sieve
-}
-`
-
-// sieve files mail by its subject.
-const sieve = `require ["fileinto", "mailbox", "imap4flags"];
-if header :contains "Subject" "to-work" { fileinto "Work"; }
-elsif header :contains "Subject" "to-new" { fileinto :create "Made.By Sieve"; }
-elsif header :contains "Subject" "to-flags" { setflag ["\\Flagged", "$Label1", "custom"]; keep; }
-elsif header :contains "Subject" "flags-new" { setflag ["\\Seen", "other"]; fileinto :create "Flags"; }
-`
-
 // prepare makes the directory of a Dovecot, so that its sockets are known before a daemon starts.
 func prepare(t testing.TB, o options) *host {
 	t.Helper()
@@ -160,53 +89,6 @@ func (h *host) start(t testing.TB, mail string) {
 		}
 		return true
 	})
-}
-
-// configuration puts the files that are shipped at their places, and returns the one that includes them.
-func (h *host) configuration(t testing.TB) string {
-	t.Helper()
-	text := strings.NewReplacer("@dir@", h.dir, "@plugins@", h.plugins).Replace(conf)
-	install := func(source, path string) {
-		h.m.Install(t, "contrib/dovecot/"+source, path)
-		text += "!include " + path + "\n"
-	}
-	if h.docker {
-		return text + h.dockerMailserver(t)
-	}
-	const confd = "/etc/dovecot/conf.d/"
-	auth := "2.3/auth-virtual.conf.ext"
-	switch {
-	case h.system:
-		auth = "2.3/auth-system.conf.ext"
-	case h.chained:
-		auth = "2.3/auth-chain.conf.ext"
-		h.m.Install(t, "contrib/dovecot/pam.d-mailcryptfs", "/etc/pam.d/mailcryptfs")
-	}
-	install(auth, confd+"auth-mailcryptfs.conf.ext")
-	if h.cached {
-		h.cacheLogins(t, confd+"auth-mailcryptfs.conf.ext")
-	}
-	install("2.3/mailcryptfs.conf", confd+"99-mailcryptfs.conf")
-	if h.sdbox {
-		install("2.3/sdbox.conf", confd+"99-mailcryptfs-sdbox.conf")
-	}
-	if h.byDomain() {
-		text += "mail_home = /srv/mail/%d/%n\n"
-	}
-	if h.register && h.site != nil {
-		install("2.3/post-login.conf", confd+"99-mailcryptfs-post-login.conf")
-		h.m.Install(t, "contrib/dovecot/post-login.sh", "/usr/local/lib/mailcryptfs/post-login.sh")
-	}
-	return text + h.conf
-}
-
-// cacheLogins makes Dovecot remember passwords, which the files that are shipped advise against.
-func (h *host) cacheLogins(t testing.TB, path string) {
-	t.Helper()
-	text, err := os.ReadFile(h.m.Path(path))
-	must(t, err)
-	h.m.WriteFile(t, path, strings.ReplaceAll(string(text), "\n  args = %s", "\n  args = cache_key=%u %s"))
-	h.conf += "auth_cache_size = 1M\n"
 }
 
 // setPasswords says who there is, and who can log in by which password.
