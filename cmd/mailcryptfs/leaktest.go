@@ -36,10 +36,10 @@ func newLeaktest(a *app) *cobra.Command {
 		Long: `Delivers messages with random markers in body, subject, sender, attachment and the name of a folder
 into the user's mail, through the view and with the owner of the user's directory, as a delivery agent
 does. Then it searches every byte of the store, the keyring directory, the directories of temporary
-files (/tmp or TMPDIR, /var/tmp, Dovecot's mail_temp_dir), of what is given with --dir, and with --device of raw
-devices, for the markers: as they are, in upper case, in UTF-16, quoted-printable, hexadecimal, and
-in base64 at each alignment; in names and extended attributes too. It says what it found where, and
-removes the messages. Compressed copies, swap space and memory are not searched.
+files (/tmp or TMPDIR, /var/tmp, Dovecot's mail_temp_dir), of what is given with --dir, and with
+--device of raw devices, for the markers: as they are, in upper case, in UTF-16, quoted-printable,
+hexadecimal, and in base64 at each alignment; in names and extended attributes too. It says what it
+found where, and removes the messages. Compressed copies, swap space and memory are not searched.
 
 With --keep the messages stay until --resume, which searches again and removes them. What happens in
 between is tested too: that the mail server indexes the messages, or that the user is unlocked and

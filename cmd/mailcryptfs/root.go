@@ -78,7 +78,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(newSetup(a), newServe(a), newEnroll(a), newUnlock(a), newLock(a), newStatus(a), newWho(a), newPasswd(a),
 		newEncrypt(a), newDecrypt(a), newRegister(a), newVerify(a),
 		newSlot(a), newRecover(a), newRecovery(a), newRotate(a), newForget(a),
-		newLogVerb(a), newLeaktest(a), newExport(a),
+		newLogVerb(a), newDoctor(a), newLeaktest(a), newExport(a),
 		newVersion(a), newMan(a))
 	return root
 }
