@@ -50,6 +50,8 @@ var rules = []rule{
 	{"fs/internal/format", nil, "byte layout and arithmetic are pure"},
 	{"fs/internal/seal", []string{"fs/internal/format", "keyring/secret", "keyring/account", "keyring/site"}, "seals bytes, knows no file"},
 	{"fs/internal/names", []string{"fs/internal/seal", "fs/internal/format", "keyring/secret", "keyring/account", "keyring/site"}, "names are bytes"},
+	{"fs/internal/route", []string{"keyring/account"}, "judges paths, knows no file"},
+	{"fs/internal/former", []string{"keyring/secret", "keyring/account"}, "records are bytes"},
 	{"fs/internal/node", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site"}, "translates kernel requests"},
 	{"fs/check", []string{"fs/internal/...", "keyring/secret", "keyring/account", "keyring/site", "keyring/records", "keyring/slot", "keyring/audit", "fs/check/manifest"},
 		"reads a store with no mount, key records and audit log too"},
