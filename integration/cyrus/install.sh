@@ -22,8 +22,7 @@ fail() {
 
 [ "$(id -u)" = 0 ] || fail "a root directory can only be made by root"
 
-# The PAM module is built on this machine, against its C library or an older one;
-# the tests build it. gcc and libpam belong to the needs of integration/pam.
+# The tests build the PAM module, with the compiler of this machine.
 missing=
 for p in debootstrap gcc make libc6-dev libpam0g-dev; do
 	state=$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)
@@ -36,6 +35,9 @@ if [ -n "$missing" ]; then
 	# shellcheck disable=SC2086
 	DEBIAN_FRONTEND=noninteractive apt-get $lock -qq -y --no-install-recommends install $missing
 fi
+
+# What is mounted here is seen by this script alone, and gone with it.
+[ "${1:-}" = unshared ] || exec unshare --mount "$0" unshared
 
 mkdir -p "$(dirname "$root")"
 # Two runs at once: the second one waits, and finds the work done.
@@ -63,45 +65,43 @@ eval "$(apt-config shell proxy Acquire::http::Proxy)"
 [ -z "$proxy" ] || export http_proxy="$proxy"
 
 began=$(date +%s)
-new=$root.new
-release() { # everything that may be mounted in the new root
-	for dir in proc sys dev/pts dev; do
-		! mountpoint -q "$new/$dir" || umount -l "$new/$dir"
-	done
-}
-trap release EXIT
-release
-rm -rf --one-file-system "$new"
 say "making $root, once, from $mirror"
+# It is made in memory, for packages are synced to disk one by one.
+new=$root.new
+rm -rf --one-file-system "$new"
+mkdir "$new" "$new/work" "$new/root"
+mount -t tmpfs -o size=2g,mode=0755 none "$new/work"
+work=$new/work
 log=$root.log
-debootstrap --variant=minbase "$suite" "$new" "$mirror" >"$log" 2>&1 || {
+debootstrap --variant=minbase "$suite" "$work" "$mirror" >"$log" 2>&1 || {
 	tail -n 20 "$log" >&2
 	fail "debootstrap failed"
 }
 
 echo "$list" | while read -r address release; do
 	echo "deb $address $release main"
-done >"$new/etc/apt/sources.list"
-[ -z "$proxy" ] || echo "Acquire::http::Proxy \"$proxy\";" >"$new/etc/apt/apt.conf.d/proxy"
+done >"$work/etc/apt/sources.list"
+[ -z "$proxy" ] || echo "Acquire::http::Proxy \"$proxy\";" >"$work/etc/apt/apt.conf.d/proxy"
 for key in Check-Valid-Until Check-Date; do # as on this machine: an archive may be frozen
 	value=$(apt-config dump --format '%v' "Acquire::$key")
 	[ -z "$value" ] || echo "Acquire::$key \"$value\";"
-done >"$new/etc/apt/apt.conf.d/dates"
-echo force-unsafe-io >"$new/etc/dpkg/dpkg.cfg.d/unsafe-io"
-printf 'path-exclude /usr/share/%s/*\n' doc man locale info >"$new/etc/dpkg/dpkg.cfg.d/nodoc"
-printf '#!/bin/sh\nexit 101\n' >"$new/usr/sbin/policy-rc.d" # invoke-rc.d starts nothing
-chmod 755 "$new/usr/sbin/policy-rc.d"
-enter() { chroot "$new" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C "$@" >>"$log" 2>&1; }
+done >"$work/etc/apt/apt.conf.d/dates"
+echo force-unsafe-io >"$work/etc/dpkg/dpkg.cfg.d/unsafe-io"
+printf 'path-exclude /usr/share/%s/*\n' doc man locale info >"$work/etc/dpkg/dpkg.cfg.d/nodoc"
+printf '#!/bin/sh\nexit 101\n' >"$work/usr/sbin/policy-rc.d" # invoke-rc.d starts nothing
+chmod 755 "$work/usr/sbin/policy-rc.d"
+enter() { chroot "$work" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C "$@" >>"$log" 2>&1; }
 # shellcheck disable=SC2086
 if ! { enter apt-get -q update && enter apt-get -q -y --no-install-recommends install $packages; }; then
 	tail -n 20 "$log" >&2
 	fail "the packages of Cyrus could not be installed"
 fi
 enter apt-get clean
-rm -rf "$new"/var/lib/apt/lists/*
-release
-trap - EXIT
-echo "$made" >"$new/made"
+rm -rf "$work"/var/lib/apt/lists/*
+echo "$made" >"$work/made"
+cp -a --one-file-system "$work/." "$new/root"
 rm -rf --one-file-system "$root"
-mv "$new" "$root"
+mv "$new/root" "$root"
+umount -l "$work"
+rm -rf --one-file-system "$new"
 say "made in $(($(date +%s) - began)) seconds, $(du -sm "$root" | cut -f 1) MiB"
