@@ -59,13 +59,18 @@ func (c *conversion) replace(i int, temp string) error {
 		if err := c.put(i, temp); err != nil {
 			return err
 		}
-		if p.s.Long && s.Name != p.s.Name {
-			_ = p.d.Unlink(p.s.Side())
-		}
-		if s.Name == p.s.Name || temp == "" {
+		if s.Name == p.s.Name {
 			return nil
 		}
-		return p.d.Unlink(p.s.Name)
+		if temp != "" {
+			if err := p.d.Unlink(p.s.Name); err != nil {
+				return err
+			}
+		}
+		if p.s.Long { // after the entry that it names (N5)
+			_ = p.d.Unlink(p.s.Side())
+		}
+		return nil
 	})
 	if err != nil {
 		return err
