@@ -12,7 +12,7 @@ func (t *Table) aliasLocked(n *Inode, a Alias, nlink uint32) {
 	}
 	if nlink <= 1 || n.Type == unix.S_IFDIR {
 		t.dropAliasesLocked(n)
-	} else if len(n.aliases) == maxAliases {
+	} else if len(n.aliases) == MaxLinks {
 		t.dropAliasLocked(n, 0)
 	}
 	a.Parent.children++

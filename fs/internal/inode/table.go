@@ -12,9 +12,10 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/route"
 )
 
-// maxAliases bounds the names that are remembered of one inode. A file with more
-// links keeps the newest: one name is enough to reach it.
-const maxAliases = 16
+// MaxLinks is how many names one file can get in the view. All of them are remembered
+// as long as the kernel knows the inode: it may go on to use any, when the others are
+// gone. Of a file that has more in the store the oldest are forgotten.
+const MaxLinks = 16384
 
 // shifted is set in the view number of a file whose lower number belonged to one that
 // was converted, and that the kernel still knows by it.

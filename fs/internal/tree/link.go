@@ -37,6 +37,9 @@ func (t *Tree) linkAlias(n *inode.Inode, a inode.Alias, q *inode.Inode, newName 
 	if !t.Table.Same(n, &src.st) {
 		return Node{}, unix.ENOENT // replaced since
 	}
+	if src.st.Nlink >= inode.MaxLinks {
+		return Node{}, unix.EMLINK // mail servers then copy
+	}
 	s, err := t.storedAt(&src, &dst)
 	if err != nil {
 		return Node{}, err
