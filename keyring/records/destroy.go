@@ -77,7 +77,7 @@ func (h *Home) destroy(dir *os.File, name string) error {
 	defer f.Close()
 	// Removed first: nobody shall read a record of zeros and call it damaged. A crash in between leaves a file without a
 	// name, which the filesystem frees.
-	err = h.d.step("remove", name, func() error { return unix.Unlinkat(int(dir.Fd()), name, 0) })
+	err = h.d.step("remove", name, func() error { return unlinkAt(dir, name) })
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("cannot remove %s in %s: %w", name, dir.Name(), err)
 	}
@@ -107,9 +107,7 @@ func (h *Home) DestroyDelivery(ids ...secret.ID) error {
 
 // openToScrub opens a regular file for writing; nil if there is none of that name.
 func openToScrub(dir *os.File, name string) (*os.File, error) {
-	fd, err := ignoringEINTR(func() (int, error) {
-		return unix.Openat(int(dir.Fd()), name, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	})
+	fd, err := openAt(int(dir.Fd()), name, unix.O_WRONLY|unix.O_NONBLOCK)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return nil, nil
@@ -126,7 +124,7 @@ type zeros [4096]byte
 // left alone: it belongs to whoever gave it that name.
 func scrub(f *os.File) error {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+	if err := again(func() error { return unix.Fstat(int(f.Fd()), &st) }); err != nil {
 		return fmt.Errorf("cannot overwrite %s: %w", f.Name(), err)
 	}
 	if st.Nlink > 0 || st.Mode&unix.S_IFMT != unix.S_IFREG {

@@ -102,7 +102,7 @@ func openDirs(store string, mac *secret.Key) (*Dir, error) {
 // checkPrivate refuses a directory that others could take records out of or put older ones into.
 func checkPrivate(f *os.File) error {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+	if err := again(func() error { return unix.Fstat(int(f.Fd()), &st) }); err != nil {
 		return fmt.Errorf("cannot look at %s: %w", f.Name(), err)
 	}
 	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
@@ -141,7 +141,11 @@ func (d *Dir) createStore(now time.Time) error {
 	}
 	defer unlock()
 	path := filepath.Join(d.path, storeName)
-	if err := unix.Faccessat(int(d.root.Fd()), storeName, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW); err == nil {
+	stamp, err := stampAt(d.root, storeName)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if stamp != (Stamp{}) {
 		return fmt.Errorf("%s: %w", path, ErrExists)
 	}
 	d.store = Store{Created: now.UTC().Truncate(time.Second)}

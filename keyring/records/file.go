@@ -11,9 +11,7 @@ import (
 
 // openDirAt opens the directory name, itself and not what a symbolic link points to. path is for messages.
 func openDirAt(at int, name, path string) (*os.File, error) {
-	fd, err := ignoringEINTR(func() (int, error) {
-		return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	})
+	fd, err := openAt(at, name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -23,10 +21,8 @@ func openDirAt(at int, name, path string) (*os.File, error) {
 // readAt reads a regular file of at most limit bytes. Anything else in its place is ErrCorrupt, as is a device that
 // cannot read it; other failures are those of the system call.
 func readAt(dir *os.File, name string, limit int) ([]byte, error) {
-	fd, err := ignoringEINTR(func() (int, error) {
-		// O_NONBLOCK: a FIFO in place of a record must not hang us.
-		return unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	})
+	// O_NONBLOCK: a FIFO in place of a record must not hang us.
+	fd, err := openAt(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK)
 	switch {
 	case errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO):
 		return nil, corrupt("it is not a regular file")
@@ -36,12 +32,16 @@ func readAt(dir *os.File, name string, limit int) ([]byte, error) {
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := again(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: name, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, corrupt("it is not a regular file")
 	}
+	if st.Size > int64(limit) {
+		return nil, corrupt("it has more than %d bytes", limit)
+	}
+	// It may grow meanwhile.
 	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	switch {
 	case errors.Is(err, unix.EIO):
@@ -66,7 +66,7 @@ func (d *Dir) replace(dir *os.File, name string, content []byte) error {
 		})
 	}
 	if err != nil {
-		_ = unix.Unlinkat(int(dir.Fd()), temp, 0)
+		_ = unlinkAt(dir, temp)
 		return fmt.Errorf("cannot write %s in %s: %w", name, dir.Name(), err)
 	}
 	if err := d.step("sync directory", name, dir.Sync); err != nil {
@@ -76,13 +76,12 @@ func (d *Dir) replace(dir *os.File, name string, content []byte) error {
 }
 
 func (d *Dir) writeTemp(dir *os.File, temp string, content []byte) error {
-	if err := unix.Unlinkat(int(dir.Fd()), temp, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := unlinkAt(dir, temp); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	var f *os.File
 	err := d.step("create", temp, func() error {
-		const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-		fd, err := ignoringEINTR(func() (int, error) { return unix.Openat(int(dir.Fd()), temp, flags, 0o600) })
+		fd, err := openAt(int(dir.Fd()), temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 		if err == nil {
 			f = os.NewFile(uintptr(fd), temp)
 		}
@@ -92,7 +91,7 @@ func (d *Dir) writeTemp(dir *os.File, temp string, content []byte) error {
 		return err
 	}
 	err = d.step("write", temp, func() error {
-		_, err := f.Write(content)
+		_, err := f.WriteAt(content, 0) // the same wherever a step before was interrupted
 		return err
 	})
 	if err == nil {
@@ -101,14 +100,16 @@ func (d *Dir) writeTemp(dir *os.File, temp string, content []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// step runs one step of a write.
+// step runs one step of a write, again if a signal interrupts it: every step can be.
 func (d *Dir) step(step, name string, f func() error) error {
-	if d.trace != nil {
-		if err := d.trace(step, name); err != nil {
-			return err
+	return again(func() error {
+		if d.trace != nil {
+			if err := d.trace(step, name); err != nil {
+				return err
+			}
 		}
-	}
-	return f()
+		return f()
+	})
 }
 
 // mkdir makes a directory durable, or finds it there.
@@ -127,13 +128,12 @@ func (d *Dir) mkdir(dir *os.File, name string) error {
 // lockDir takes the exclusive lock of a directory, waiting for it, and returns what releases it. The lock lies on a file
 // in the directory rather than on the directory: NFS refuses an exclusive flock(2) on what is not open for writing.
 func lockDir(dir *os.File) (func(), error) {
-	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
-	fd, err := ignoringEINTR(func() (int, error) { return unix.Openat(int(dir.Fd()), lockName, flags, 0o600) })
+	fd, err := openAt(int(dir.Fd()), lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s in %s: %w", lockName, dir.Name(), err)
 	}
 	f := os.NewFile(uintptr(fd), lockName)
-	_, err = ignoringEINTR(func() (int, error) { return 0, unix.Flock(fd, unix.LOCK_EX) })
+	err = again(func() error { return unix.Flock(fd, unix.LOCK_EX) })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot lock %s in %s: %w", lockName, dir.Name(), err), f.Close())
 	}
@@ -146,13 +146,4 @@ func syncPath(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
-}
-
-func ignoringEINTR(f func() (int, error)) (int, error) {
-	for {
-		n, err := f()
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
 }

@@ -86,12 +86,17 @@ func (h *Home) Update(change func(rec *User) error) error {
 		return err
 	}
 	rec.Serial++
+	// Encoded before anything is written: a record that would be too large changes nothing.
+	b, err := h.encode(rec)
+	if err != nil {
+		return err
+	}
 	if old != nil {
 		if err := h.d.replace(h.dir, previousName, old); err != nil {
 			return err
 		}
 	}
-	return h.write(rec)
+	return h.d.replace(h.dir, recordName, b)
 }
 
 // clearForgotten finishes an interrupted Forget, so that a user of the same name can be enrolled.

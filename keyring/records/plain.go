@@ -82,7 +82,7 @@ func (h *Home) SetPlain(now time.Time) error {
 
 // RemovePlain removes the plain-tree record durably. Removing one that is not there is no error.
 func (h *Home) RemovePlain() error {
-	if err := unix.Unlinkat(int(h.dir.Fd()), plainName, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := unlinkAt(h.dir, plainName); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("cannot remove %s: %w", h.d.userPath(h.user, plainName), err)
 	}
 	return h.dir.Sync()

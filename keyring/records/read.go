@@ -104,7 +104,7 @@ func (d *Dir) Stamp(u account.User) (Stamp, error) {
 // stampAt returns the zero stamp for a file that is not there.
 func stampAt(dir *os.File, name string) (Stamp, error) {
 	var st unix.Stat_t
-	err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	err := again(func() error { return unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if errors.Is(err, unix.ENOENT) {
 		return Stamp{}, nil
 	}
