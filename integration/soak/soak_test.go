@@ -108,15 +108,19 @@ func whole(text string) (id string, ok bool) {
 func (k *soak) random() *account { return k.accounts[rand.IntN(len(k.accounts))] }
 
 // unlock is what the PAM module does at a login; the first one enrols.
-func (k *soak) unlock(a *account) error {
+func (k *soak) unlock(a *account) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	answer, err := wire.Ask(ctx, k.pam, wire.Request{Kind: wire.Login, User: a.name, Service: "imap", Password: harness.Password(a.name)})
 	if err != nil || answer.Status != wire.OK && answer.Status != wire.Busy {
-		return fmt.Errorf("unlock of %s: %v %w", a.name, answer, err)
+		return false, fmt.Errorf("unlock of %s: %v %w", a.name, answer, err)
+	}
+	if answer.Status == wire.Busy {
+		k.count("turned away, busy")
+		return false, nil
 	}
 	k.count("unlocked")
-	return nil
+	return true, nil
 }
 
 // lock removes the keyring entry, as whoever locks does.
@@ -169,7 +173,8 @@ func (k *soak) deliver() error {
 func (k *soak) relock() error {
 	a := k.random()
 	if rand.IntN(3) == 0 {
-		return k.unlock(a)
+		_, err := k.unlock(a)
+		return err
 	}
 	time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
 	return k.lock(a)
@@ -187,9 +192,11 @@ func (k *soak) session() error {
 	a.mu.Unlock()
 	away := rand.IntN(4) == 0 // a login that unlocks nobody
 	if !away {
-		if err := k.unlock(a); err != nil {
+		done, err := k.unlock(a)
+		if err != nil {
 			return err
 		}
+		away = !done
 	}
 	c, err := k.h.login(a.name)
 	if err != nil {
@@ -396,8 +403,9 @@ func (k *soak) judgeMail() {
 	total := 0
 	for _, a := range k.accounts {
 		harness.Eventually(k, patience, "it is the turn of "+a.name, func() bool {
-			must(k, k.unlock(a))
-			return k.s.Status(k, "--user", a.name)["unlocked"] == true
+			done, err := k.unlock(a)
+			must(k, err)
+			return done
 		})
 		seen := map[string]int{}
 		for _, dir := range []string{"new", "cur", ".Archive/new", ".Archive/cur"} {
