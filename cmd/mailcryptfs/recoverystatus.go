@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
@@ -13,7 +15,7 @@ import (
 // maxEvents is how many events of a user status shows.
 const maxEvents = 20
 
-// telling are the events that a user should hear of: everything but logins.
+// quiet are the events that status leaves out: there are too many of them, and mailcryptfs log has them.
 var quiet = []string{audit.Unlock, audit.Lock}
 
 // journal is the daemon's side of the audit log. What happens to a user's keys goes into the log, and makes the count of
@@ -30,7 +32,8 @@ func (j *journal) record(e audit.Event) {
 	j.changed(e.User)
 }
 
-// events returns the last events of the user, logins left out. Damage is for verify to report: what is whole is returned.
+// events returns the last events of the user, logins left out. Of a log that is damaged, it returns what is whole, and a
+// last event that says so.
 func (j *journal) events(u account.User) ([]control.Event, error) {
 	var all []control.Event
 	err := audit.Read(j.store, j.site, u, func(e audit.Event) error {
@@ -43,6 +46,9 @@ func (j *journal) events(u account.User) ([]control.Event, error) {
 		}
 		return nil
 	})
+	if errors.Is(err, audit.ErrDamaged) {
+		all, err = append(all, control.Event{Time: time.Now(), What: "log-damaged", Detail: "see mailcryptfs verify"}), nil
+	}
 	return all[max(0, len(all)-maxEvents):], err
 }
 

@@ -148,6 +148,34 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// TestDamagedLog: status shows what is whole of the audit log, and says that the rest is not.
+func TestDamagedLog(t *testing.T) {
+	s := harness.Start(t, harness.Options{})
+	s.Enroll(t, alice)
+	code(t, s, alice)
+	var changed bool
+	must(t, filepath.WalkDir(filepath.Join(s.Store, ".mailcryptfs"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if i := bytes.Index(text, []byte(`"enroll"`)); err == nil && i >= 0 {
+			changed = true
+			text[i+1] = 'E'
+			return os.WriteFile(path, text, 0o600)
+		}
+		return err
+	}))
+	if !changed {
+		t.Fatal("the audit log was not found")
+	}
+	out := good(t, s, nil, "status", "--user", alice)
+	if !strings.Contains(out, "slot-add") || !strings.Contains(out, "log-damaged") || strings.Contains(out, "enroll,") {
+		t.Errorf("%s", out)
+	}
+	s.Announce("audit")
+}
+
 // mustJSON returns a member of a JSON object.
 func mustJSON(t *testing.T, text, key string) string {
 	t.Helper()
