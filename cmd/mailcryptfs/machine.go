@@ -89,6 +89,9 @@ func prepareDirs(c config.Config, log *slog.Logger) error {
 		return err
 	}
 	mounted, err := memdir.Ensure(c.Keyring)
+	if errors.Is(err, memdir.ErrNoDir) {
+		return ui.Fail(ui.ExitConfig, "remove it, or set keyring to a directory on tmpfs", err)
+	}
 	if err != nil {
 		return ui.Fail(ui.ExitOSErr, "set keyring to a directory on tmpfs", err)
 	}

@@ -1,8 +1,10 @@
 package memdir
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -38,5 +40,25 @@ func TestEnsure(t *testing.T) {
 	// Only if Ensure mounted it: the temporary directory may lie on tmpfs itself.
 	if err := unix.Unmount(dir, 0); err != nil && err != unix.EINVAL {
 		t.Error(err)
+	}
+}
+
+// TestEnsureLink refuses a link before anything is mounted through it.
+func TestEnsureLink(t *testing.T) {
+	t.Parallel()
+	target := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "keyring")
+	if err := os.Symlink(target, dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dir, dir + "/"} {
+		mounted, err := Ensure(name)
+		if mounted || !errors.Is(err, ErrNoDir) {
+			t.Errorf("%s: %v, %v", name, mounted, err)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(mounts), target) {
+		t.Errorf("something was mounted on %s (%v)", target, err)
 	}
 }
