@@ -3,12 +3,16 @@ package cyrus
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
 
+// The priorities of syslog's facility "mail" that are complaints.
+const mailEmergency, mailWarning = 2<<3 + 0, 2<<3 + 4
+
 var (
-	// complaint matches a line of Cyrus, or of its master, with the priority of a warning or a higher one.
+	// complaint matches a line of Cyrus, with its priority.
 	complaint = regexp.MustCompile(`^<(\d+)>.*? cyrus/`)
 	// variable is what differs between runs of the same commands.
 	variable = regexp.MustCompile(`^<\d+>\S+ +\d+ [\d:]+ |\d+|SESSIONID=\S+`)
@@ -25,8 +29,7 @@ func (h *host) complaints(t testing.TB) (all []string) {
 		if m == nil || ours.MatchString(line) {
 			continue
 		}
-		if priority := m[1][len(m[1])-1:]; len(m[1]) == 2 && strings.Contains("67890", priority) && m[1][0] == '1' || // mail.emerg to mail.warning
-			m[1] == "20" {
+		if n, err := strconv.Atoi(m[1]); err == nil && n >= mailEmergency && n <= mailWarning {
 			all = append(all, variable.ReplaceAllString(line, "*"))
 		}
 	}
