@@ -75,7 +75,7 @@ func (d *doctorVerb) run(ctx context.Context) error {
 		d.daemon(ctx, h)
 		d.log(h)
 	} else {
-		h.Unknown = "another system is looked at"
+		h.Unknown, h.NoLog = "another system is looked at", "another system is looked at"
 	}
 	findings := doctor.Run(ctx, h)
 	if err := d.show(findings); err != nil {
@@ -117,16 +117,16 @@ const lately = 30 * 24 * time.Hour
 // log reads the audit log. Nobody is asked for a site secret.
 func (d *doctorVerb) log(h *doctor.Host) {
 	if h.Config.SiteSecret == config.AskSecret {
-		h.Unknown = "the site secret is not on this machine"
+		h.NoLog = "the site secret is not on this machine"
 		return
 	}
 	if err := secret.Harden(); err != nil {
-		h.Unknown = err.Error()
+		h.NoLog = err.Error()
 		return
 	}
 	keys, err := loadSite(h.Config)
 	if err != nil {
-		h.Unknown = err.Error()
+		h.NoLog = err.Error()
 		return
 	}
 	defer keys.Wipe()
@@ -145,7 +145,7 @@ func (d *doctorVerb) log(h *doctor.Host) {
 	case errors.Is(err, audit.ErrDamaged):
 		h.Losses = append(h.Losses, err.Error())
 	case err != nil:
-		h.Unknown = err.Error()
+		h.NoLog = err.Error()
 	}
 }
 

@@ -47,11 +47,13 @@ type Host struct {
 	// Doveconf returns the output of doveconf -n; an error if there is no Dovecot. Nil: none.
 	Doveconf func(context.Context) (string, error)
 
-	Users   []User    // enrolled users
-	Unknown string    // why Users or the next two are not known; empty if they are
-	Drill   time.Time // the last proof that a recovery key works; zero: never
-	Losses  []string  // what the audit log says of its own losses lately
-	Daemon  []string  // problems that the daemon tells; nil if it does not answer
+	Users   []User   // enrolled users
+	Unknown string   // why they are not known; empty if they are
+	Daemon  []string // problems that the daemon tells; nil if it does not answer
+
+	Drill  time.Time // the last proof that a recovery key works; zero: never
+	Losses []string  // what the audit log says of its own losses lately
+	NoLog  string    // why the log and so these two are not known; empty if they are
 }
 
 // User is what of an enrolled user matters here.

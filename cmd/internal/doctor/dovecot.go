@@ -113,13 +113,13 @@ func (h *Host) mailLocations(d dovecotSettings) []Finding {
 		}
 		for _, p := range parts[2:] {
 			name, path, _ := strings.Cut(p, "=")
-			if f := h.outside(path, home); f != "" && slices.Contains([]string{"INDEX", "INDEXPVT", "CONTROL", "ALT", "ATTACHMENTS", "INDEXCACHE", "LISTINDEX"}, name) {
-				severity := Warn
-				if name == "ALT" || name == "ATTACHMENTS" {
-					severity = Fail
+			if f := h.outside(path, home); f != "" && slices.Contains([]string{"INBOX", "INDEX", "INDEXPVT", "CONTROL", "ALT", "ATTACHMENTS", "INDEXCACHE", "LISTINDEX"}, name) {
+				severity, what := Warn, "indexes, which hold senders, subjects and words of messages,"
+				if name == "INBOX" || name == "ALT" || name == "ATTACHMENTS" {
+					severity, what = Fail, "mail"
 				}
 				out = append(out, found(severity, fmt.Sprintf("%s = %s: %s lies outside of the view", s.key, s.value, name),
-					"indexes hold senders, subjects and words of messages, and are not encrypted there", "leave out "+name+"=, or put it below the view"))
+					what+" would lie there in clear", "leave out "+name+"=, or put it below the view"))
 			}
 		}
 	}
@@ -128,6 +128,9 @@ func (h *Host) mailLocations(d dovecotSettings) []Finding {
 
 // outside returns the directory that a path of Dovecot's begins with if it cannot be in the view; "" if it is, or may be.
 func (h *Host) outside(path, home string) string {
+	if home == "" && (strings.HasPrefix(path, "~") || strings.HasPrefix(path, "%h")) {
+		return "" // it comes from a userdb
+	}
 	if rest, ok := strings.CutPrefix(path, "~"); ok {
 		path = home + rest
 	}

@@ -118,23 +118,27 @@ func reached(file string, stack []pamLine, ours int) []Finding {
 // saslauthd looks for its cache of passwords.
 func saslauthd(_ context.Context, h *Host) []Finding {
 	var out []Finding
-	report := func(where string) {
-		out = append(out, found(Fail, where+" runs with -c", "a login from its cache of passwords does not reach PAM and unlocks nobody, and an old password keeps working",
+	report := func(s Severity, where string) {
+		out = append(out, found(s, where+" runs with -c", "a login from its cache of passwords does not reach PAM and unlocks nobody, and an old password keeps working",
 			"remove -c from its options, and restart saslauthd"))
 	}
 	files, _ := filepath.Glob(h.path("/etc/default/saslauthd*")) // the pattern is good
 	for _, f := range append(files, h.path("/etc/sysconfig/saslauthd")) {
 		name := "/" + strings.TrimPrefix(strings.TrimPrefix(f, h.Root), "/")
 		set := settingsOf(h.read(name), "=")
-		if hasCache(strings.Fields(set["OPTIONS"])) || hasCache(strings.Fields(set["FLAGS"])) {
-			report("saslauthd by " + name)
+		if set["START"] != "no" && (hasCache(strings.Fields(set["OPTIONS"])) || hasCache(strings.Fields(set["FLAGS"]))) {
+			severity := Warn // Debian ships it like this; a mail server may not ask it at all
+			if h.read("/etc/imapd.conf") != "" {
+				severity = Fail
+			}
+			report(severity, "saslauthd by "+name)
 		}
 	}
 	processes, _ := filepath.Glob(h.path("/proc/[0-9]*/cmdline")) // the pattern is good
 	for _, p := range processes {
 		argv := strings.Split(h.read("/proc/"+filepath.Base(filepath.Dir(p))+"/cmdline"), "\x00")
 		if filepath.Base(argv[0]) == "saslauthd" && hasCache(argv[1:]) {
-			report("saslauthd (process " + filepath.Base(filepath.Dir(p)) + ")")
+			report(Fail, "saslauthd (process "+filepath.Base(filepath.Dir(p))+")")
 			break // its children have the same options
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -76,7 +77,7 @@ const drillEvery = 180 * 24 * time.Hour
 func drill(_ context.Context, h *Host) []Finding {
 	const why = "a recovery key that was lost or damaged shows only when it is tried"
 	switch {
-	case len(h.Config.Recipients) == 0 || h.Unknown != "":
+	case len(h.Config.Recipients) == 0 || h.NoLog != "":
 		return nil
 	case h.Drill.IsZero():
 		return []Finding{found(Warn, "the recovery key was never tried", why, "mailcryptfs recovery drill --recovery-key FILE")}
@@ -88,6 +89,9 @@ func drill(_ context.Context, h *Host) []Finding {
 
 func auditLog(_ context.Context, h *Host) []Finding {
 	var out []Finding
+	if h.NoLog != "" {
+		out = append(out, found(Note, "the audit log cannot be read: "+h.NoLog, "this check could not be made", "mailcryptfs log"))
+	}
 	for _, l := range h.Losses {
 		out = append(out, found(Warn, "the audit log has lost something: "+l, "unlocks, recoveries or exports may not be in it", "mailcryptfs verify, and compare with the log of the daemon"))
 	}
@@ -97,9 +101,12 @@ func auditLog(_ context.Context, h *Host) []Finding {
 // Limits of the search for recovery keys.
 const (
 	maxKeyFile  = 64 << 10 // bytes
-	maxKeyFiles = 50_000
+	maxKeyFiles = 20_000
 	maxKeyDepth = 4
 )
+
+// caches are directories in which nobody keeps a key, and programs many files.
+var caches = []string{".cache", ".git", "node_modules", "pkg", ".npm", ".cargo", ".rustup", "site-packages"}
 
 // recoveryKeys looks for private halves of recovery keys where people leave them.
 func recoveryKeys(ctx context.Context, h *Host) []Finding {
@@ -118,7 +125,7 @@ func recoveryKeys(ctx context.Context, h *Host) []Finding {
 				return nil
 			case ctx.Err() != nil || seen > maxKeyFiles:
 				return errEnough
-			case d.IsDir() && (within(h.Config.Store, "/"+rel) || within(h.Config.View, "/"+rel) || depth(root, path) > maxKeyDepth):
+			case d.IsDir() && (within(h.Config.Store, "/"+rel) || within(h.Config.View, "/"+rel) || depth(root, path) > maxKeyDepth || slices.Contains(caches, d.Name())):
 				return filepath.SkipDir
 			case !d.Type().IsRegular():
 				return nil
