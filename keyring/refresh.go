@@ -41,7 +41,11 @@ func (r *Ring) refresh(m *member) error {
 	if loaded.Warning != nil {
 		m.fail(r.log, loaded.Warning)
 	}
-	return r.follow(m)
+	err = r.follow(m)
+	if before.Rotation != nil {
+		r.dropDestroyed(m)
+	}
+	return err
 }
 
 // follow brings the keys of an unlocked user in line with a record that was changed: passwords that were recognised may

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
@@ -16,7 +17,8 @@ import (
 // Rotate begins a rotation: the user has a new content key at once, locked or not, and what is sealed under older keys is
 // Retired, delivery keys of before included. With identity the identity is replaced as well, at once for an unlocked user,
 // otherwise at his next unlock; his secrets stay the same, and sessions go on. Rotating again while a rotation is under way
-// adds to it. Errors: secret.ErrNotEnrolled, ErrUnknownSlot (identity), and what is wrong with record or disk; after one
+// adds to it, as long as that has a purpose: ErrRotating if it waits for the user's next unlock, or too many old keys wait
+// to be destroyed. Other errors: secret.ErrNotEnrolled, ErrUnknownSlot (identity), and what is wrong with record or disk; after one
 // the record is as before, or Rotation tells of the new one.
 func (r *Ring) Rotate(ctx context.Context, u account.User, identity bool, by string) error {
 	m, err := r.member(u)
@@ -32,6 +34,9 @@ func (r *Ring) Rotate(ctx context.Context, u account.User, identity bool, by str
 	held := m.identity
 	m.mu.RUnlock()
 	fresh, err := r.rotate(ctx, u, identity, held, by)
+	if errors.Is(err, ErrRotating) {
+		return err
+	}
 	err = errors.Join(err, r.take(m, fresh))
 	// What is sealed from now on goes under a key that is not old.
 	if m.endEpochs() {
@@ -122,13 +127,14 @@ func (r *Ring) FinishRotation(ctx context.Context, u account.User, seen Rotation
 	if err != nil {
 		return err
 	}
-	if err := r.finish(m, rec, retired); err != nil {
-		return fmt.Errorf("cannot end the rotation: %w", err)
+	err = r.finish(m, rec, retired)
+	if err != nil {
+		err = fmt.Errorf("cannot end the rotation: %w", err)
 	}
-	if err := r.refresh(m); err != nil {
+	// Also after a failure: what was destroyed on disk by then goes in memory too.
+	if err := errors.Join(err, r.refresh(m)); err != nil {
 		return err
 	}
-	m.forgetOld(rec, retired)
 	r.log.Info("rotation ended", "user", string(u), "keys", seen.Keys)
 	r.event(ctx, audit.Event{User: u, What: audit.RotateEnd, By: seen.By, Detail: fmt.Sprintf("%d old keys destroyed", seen.Keys)})
 	return nil
@@ -151,23 +157,18 @@ func (r *Ring) finish(m *member, rec *records.User, retired map[secret.ID]struct
 	return r.endRotation(home, retired)
 }
 
-// forgetOld wipes the keys in memory that were destroyed: those of delivery and the old content keys of rec.
-func (m *member) forgetOld(rec *records.User, deliveries map[secret.ID]struct{}) {
+// dropDestroyed wipes the keys in memory that are no longer on disk: a rotation, of ours or of another process, has ended
+// or is about to. The caller holds slow.
+func (r *Ring) dropDestroyed(m *member) {
+	// Without the list of delivery keys none is kept: those that are on disk are opened again.
+	deliveries, _ := r.records.Deliveries(m.user)
 	var gone []*secret.Key
-	drop := func(id secret.ID) {
-		if k := m.opened[id]; k != nil {
+	m.mu.Lock()
+	for id, k := range m.opened {
+		if id != m.current.ID && m.loaded.ContentKey(id) == nil && !slices.Contains(deliveries, id) {
 			gone = append(gone, k)
 			delete(m.opened, id)
 		}
-	}
-	m.mu.Lock()
-	for i := range rec.ContentKeys {
-		if rec.ContentKeys[i].State == records.Old {
-			drop(rec.ContentKeys[i].ID)
-		}
-	}
-	for id := range deliveries {
-		drop(id)
 	}
 	m.mu.Unlock()
 	// Not under mu: Wipe waits for whoever uses the key.

@@ -16,9 +16,15 @@ import (
 var (
 	// ErrRotation says that the rotation that was seen is not the one of now, or waits for the user's next unlock.
 	ErrRotation = errors.New("the rotation cannot end yet: another one began, or it waits for the next unlock")
+	// ErrRotating says that a rotation is under way, and another would add nothing to it but a key that nobody needs.
+	ErrRotating = errors.New("a rotation is under way: it goes on while the user is unlocked")
 	// ErrTooSoon says that daemons on other hosts may not have noticed the rotation yet.
 	ErrTooSoon = errors.New("the rotation cannot end yet: other hosts may still use the old keys")
 )
+
+// maxRetired is how many old content keys a record has at most when Rotate adds no more. Each rotation of an identity makes
+// a content key old too, one that was pending makes two: so this bounds the replaced identities as well (FORMAT.md K10).
+const maxRetired = 16
 
 // Rotation is one that is under way: a new content key is in use, old ones wait until nothing is sealed under them.
 type Rotation struct {
@@ -59,6 +65,18 @@ func (e *editor) startRotation(rec *records.User, by string, identity, pending b
 		started = rec.Rotation.Started.Add(time.Second)
 	}
 	rec.Rotation = &records.Rotation{Started: started, By: by, Identity: identity, Pending: pending}
+}
+
+// checkRotating refuses a rotation that would only fill the record. A locked user whose identity is to be replaced gets new
+// keys of every kind at his next unlock anyhow.
+func checkRotating(rec *records.User, locked bool) error {
+	if rec.Rotation == nil {
+		return nil
+	}
+	if rec.Rotation.Pending && locked || len(rec.ContentKeys)-1 >= maxRetired {
+		return ErrRotating
+	}
+	return nil
 }
 
 // rotateContent changes the record for a new content key; asked says that the identity shall be replaced too, later.
@@ -155,7 +173,12 @@ func (e *editor) rotate(ctx context.Context, u account.User, identity bool, held
 		return nil, err
 	}
 	var fresh *slot.Identity
+	var changed *records.User
 	err := e.updateBoth(u, func(rec *records.User) error {
+		if err := checkRotating(rec, held == nil); err != nil {
+			return err
+		}
+		changed = rec
 		if !identity || held == nil {
 			return e.rotateContent(rec, identity, by)
 		}
@@ -167,12 +190,21 @@ func (e *editor) rotate(ctx context.Context, u account.User, identity bool, held
 		fresh, err = e.rotateIdentity(rec, old, by)
 		return err
 	})
-	if err != nil {
+	if err != nil && !e.inPlace(changed) {
 		return fresh, err
 	}
 	e.log.Info("rotation began", "user", string(u), "identity", identity, "by", by)
 	e.event(ctx, audit.Event{User: u, What: audit.RotateStart, By: by, Detail: rotationDetail(identity, fresh != nil)})
-	return fresh, nil
+	return fresh, err
+}
+
+// inPlace tells whether a record with a new content key became the user's although writing it failed at some step. Nil: no.
+func (e *editor) inPlace(changed *records.User) bool {
+	if changed == nil {
+		return false
+	}
+	loaded, err := e.records.Read(changed.User)
+	return err == nil && loaded.Current().ID == changed.Current().ID
 }
 
 func rotationDetail(identity, done bool) string {
