@@ -144,6 +144,7 @@ func translate(err error) error {
 		{keyring.ErrNoSlot, control.CodeNoSlot},
 		{keyring.ErrLastSlot, control.CodeLastSlot},
 		{keyring.ErrTooManySlots, control.CodeFull},
+		{keyring.ErrRotating, control.CodeRotating},
 		{keyring.ErrLabel, control.CodeBadRequest},
 		{context.DeadlineExceeded, control.CodeBusy},
 		{context.Canceled, control.CodeBusy},
