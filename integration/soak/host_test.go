@@ -125,7 +125,7 @@ func (h *host) complaints(t testing.TB) (all []string, refusals int) {
 	must(t, err)
 	for line := range strings.Lines(string(b)) {
 		switch {
-		case !complaint.MatchString(line):
+		case !complaint.MatchString(line), strings.Contains(line, "Warning: Time moved"): // a busy machine
 		case refusal.MatchString(line):
 			refusals++
 		default:
@@ -147,6 +147,9 @@ func (h *host) dial(socket string) (net.Conn, error) {
 		time.Sleep(10 * time.Millisecond) // its queue is full
 	}
 }
+
+// deferred is the answer that has the sender try again.
+const deferred = 451
 
 // lmtp delivers a message and returns the codes for the recipients.
 func (h *host) lmtp(message string, users ...string) ([]int, error) {
@@ -193,7 +196,7 @@ func (h *host) lmtp(message string, users ...string) ([]int, error) {
 		if err != nil && code == 0 {
 			return codes, err
 		}
-		if code != 250 {
+		if code != 250 && code != deferred {
 			return codes, fmt.Errorf("delivery: %d %s", code, text)
 		}
 		codes = append(codes, code)
