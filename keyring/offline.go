@@ -15,8 +15,8 @@ import (
 )
 
 // Offline opens keys of a store with no daemon, and changes key records where a method says so; it takes the same locks as
-// a daemon, which learns of changes by Reload. It writes nothing to the keyring directory and makes no delivery keys. Safe
-// for concurrent use.
+// a daemon, which learns of changes by Reload. In the keyring directory it changes nothing but entries of passwords that it
+// sets (and of users whom it forgets), and it makes no delivery keys. Safe for concurrent use.
 type Offline struct {
 	*editor
 	entries *tmpfs.Dir // nil without a keyring directory
@@ -79,18 +79,7 @@ func (o *Offline) Warning(u account.User) error {
 // UnlockByEntry opens the user by his entry in the keyring directory. Errors: secret.ErrLocked without an entry or a
 // directory, ErrStale, secret.ErrNotEnrolled, and what is wrong with entry or record.
 func (o *Offline) UnlockByEntry(u account.User) error {
-	if o.entries == nil {
-		return secret.ErrLocked
-	}
-	content, err := o.entries.Read(u.Escape())
-	if errors.Is(err, tmpfs.ErrNotFound) {
-		return secret.ErrLocked
-	}
-	if err != nil {
-		return err
-	}
-	defer secret.Wipe(content)
-	e, err := slot.ParseEntry(content)
+	e, err := o.entryOf(u)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (o *Offline) Rotation(u account.User) (Rotation, bool, error) {
 	return x, ok, nil
 }
 
-// ChangePassword is Ring.ChangePassword. The user's keyring entry, if there is one, is left as it is.
+// ChangePassword is Ring.ChangePassword: a keyring entry that opened the user goes on to do so.
 func (o *Offline) ChangePassword(ctx context.Context, u account.User, old, new []byte, by string) error {
 	p := Proof{Password: old}
 	defer p.wipe()
@@ -64,6 +64,7 @@ func (o *Offline) ChangePassword(ctx context.Context, u account.User, old, new [
 		return err
 	}
 	defer entry.Hash.Wipe()
+	opened := o.entryOpens(u)
 	err = o.open(ctx, u, &p, nil, func(rec *records.User, identity *slot.Identity, sl *records.Slot) error {
 		if err := o.checkSalt(rec, entry); err != nil {
 			return err
@@ -78,7 +79,7 @@ func (o *Offline) ChangePassword(ctx context.Context, u account.User, old, new [
 	}
 	o.log.Info("password changed", "user", string(u), "by", by)
 	o.event(ctx, audit.Event{User: u, What: audit.PasswordChange, By: by})
-	return o.forgetCopy(u, nil)
+	return o.forgetCopy(u, o.renewEntry(u, opened, entry))
 }
 
 // Drill proves that one of the recovery keys opens the user's identity, and that it opens his current content key; no mail

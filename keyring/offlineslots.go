@@ -35,11 +35,13 @@ func (o *Offline) Revoke(ctx context.Context, u account.User, id slot.ID, force 
 	return o.forgetCopy(u, o.revokeSlot(ctx, u, id, force, by))
 }
 
-// Recover is Ring.Recover. The user's keyring entry, if there is one, is left as it is.
+// Recover is Ring.Recover: a keyring entry that opened the user goes on to do so.
 func (o *Offline) Recover(ctx context.Context, u account.User, p Proof, password []byte, by string) error {
+	opened := o.entryOpens(u)
 	entry, err := o.recover(ctx, u, &p, o.held(u), password, by)
 	if err == nil {
-		entry.Hash.Wipe()
+		defer entry.Hash.Wipe()
+		err = o.renewEntry(u, opened, entry)
 	}
 	return o.forgetCopy(u, err)
 }
