@@ -3,6 +3,7 @@ package tree
 import (
 	"slices"
 
+	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
 )
@@ -52,38 +53,61 @@ func (c *conversion) lock() (unlock func()) {
 // its content, as the view shows it, does.
 func (c *conversion) replace(i int, temp string) error {
 	p, s := &c.places[i], c.to[i]
-	err := quietlyLocked(p, func() error {
+	st, err := c.fresh(i, temp) // before, because nothing may fail between the step that counts and rebind
+	if err != nil {
+		return err
+	}
+	done := false
+	err = quietlyLocked(p, func() error {
 		if err := c.t.prepare(p.dir, p.d, s, p.name); err != nil {
 			return err
 		}
 		if err := c.put(i, temp); err != nil {
 			return err
 		}
-		if s.Name == p.s.Name {
-			return nil
-		}
-		if temp != "" {
+		done = c.goal == Encrypt || temp == "" // what is encrypted counts from now on (N8)
+		if temp != "" && s.Name != p.s.Name {
 			if err := p.d.Unlink(p.s.Name); err != nil {
 				return err
 			}
 		}
-		if p.s.Long { // after the entry that it names (N5)
+		done = true
+		if p.s.Long && s.Name != p.s.Name { // after the entry that it names (N5)
 			_ = p.d.Unlink(p.s.Side())
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	st, err := p.d.Stat(s.Name)
-	if n := c.places[0].n; err == nil && n != nil {
-		if c.parted {
-			c.t.Table.DropAlias(n, p.dir, p.name, false)
-		} else {
-			c.t.Table.Rebind(n, &st, inode.Alias{Parent: p.dir, Name: p.name, Stored: s})
-		}
+	if done {
+		c.rebind(p, s, st)
 	}
 	return err
+}
+
+// fresh is what the file will be that put gives name i.
+func (c *conversion) fresh(i int, temp string) (backing.Stat, error) {
+	switch {
+	case temp == "":
+		return c.places[i].d.Stat(c.places[i].s.Name)
+	case i == 0:
+		return c.places[0].d.Stat(temp)
+	}
+	return c.places[0].d.Stat(c.to[0].Name)
+}
+
+// rebind tells the table that p is stored as s now; st may be from before.
+func (c *conversion) rebind(p *place, s names.Stored, st backing.Stat) {
+	n := c.places[0].n
+	if n == nil {
+		return
+	}
+	if c.parted {
+		c.t.Table.DropAlias(n, p.dir, p.name, false)
+		return
+	}
+	if now, err := p.d.Stat(s.Name); err == nil {
+		st = now
+	}
+	c.t.Table.Rebind(n, &st, inode.Alias{Parent: p.dir, Name: p.name, Stored: s})
 }
 
 // tell has the kernel look up names anew that are those of another file now, and ask
