@@ -19,17 +19,23 @@ type Result struct {
 // Call runs a verb of the binary with this site's configuration. A password is given through a pipe; nil gives none.
 func (s *Site) Call(t testing.TB, password []byte, verb string, args ...string) Result {
 	t.Helper()
-	argv := append([]string{verb, "--config", s.Config}, args...)
-	if password != nil {
-		argv = append(argv, "--password-fd", "3")
+	if password == nil {
+		return s.CallWith(t, nil, verb, args...)
 	}
-	cmd := exec.Command(Binary(t), argv...)
+	return s.CallWith(t, [][]byte{password}, verb, append(args, "--password-fd", "3")...)
+}
+
+// CallWith is Call for verbs that want several secrets: they come on the descriptors from 3 on, in this order, which the
+// arguments have to name.
+func (s *Site) CallWith(t testing.TB, secrets [][]byte, verb string, args ...string) Result {
+	t.Helper()
+	cmd := exec.Command(Binary(t), append([]string{verb, "--config", s.Config}, args...)...)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
-	if password != nil {
-		r := passwordPipe(t, password)
+	for _, secret := range secrets {
+		r := passwordPipe(t, secret)
 		defer func() { _ = r.Close() }()
-		cmd.ExtraFiles = []*os.File{r}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, r)
 	}
 	err := cmd.Run()
 	var exit *exec.ExitError
