@@ -191,12 +191,14 @@ func TestOthersThanRoot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	exe, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
 	binary, conf := filepath.Join(dir, "mailcryptfs"), filepath.Join(dir, "c.toml")
-	if err := errors.Join(os.WriteFile(binary, exe, 0o755), os.WriteFile(conf, config.Render(config.Default()), 0o644)); err != nil {
+	// Copied by another process: one that this one starts meanwhile would inherit a descriptor for writing, and no file that
+	// somebody has open for that can be executed.
+	copied := exec.CommandContext(t.Context(), "install", "-m", "0755", fmt.Sprintf("/proc/%d/exe", os.Getpid()), binary)
+	if out, err := copied.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := os.WriteFile(conf, config.Render(config.Default()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"serve"}, {"setup"}, {"verify"}} {
