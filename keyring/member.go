@@ -120,6 +120,9 @@ func (m *member) opening(id secret.ID) *secret.Key {
 
 // adopt unlocks the member with an identity that was just opened, which it takes over. The caller holds slow.
 func (r *Ring) adopt(ctx context.Context, m *member, identity *slot.Identity, by string, entry digest) error {
+	if r.o.KeysCame != nil {
+		defer r.o.KeysCame()
+	}
 	if r.isClosed() {
 		identity.Wipe()
 		return ErrClosed

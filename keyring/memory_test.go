@@ -124,3 +124,25 @@ func scanMemory(t *testing.T, pid int, needles map[string][]byte) map[string]int
 	}
 	return found
 }
+
+// TestKeysCame tells the owner of the ring of every opening of an identity, whose copies may wait for the collector.
+func TestKeysCame(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	f := newFixture(t)
+	came := 0
+	f.KeysCame = func() { came++ }
+	r := f.open(t)
+	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
+	for range 2 {
+		came = 0
+		must(t, r.Unlock(ctx, alice, []byte("pw")))
+		if came != 1 {
+			t.Errorf("told %d times", came)
+		}
+		must(t, r.Lock(alice))
+	}
+	if err := r.Unlock(ctx, alice, []byte("wrong")); err == nil || came != 1 {
+		t.Errorf("a wrong password: %v, told %d times", err, came)
+	}
+}
