@@ -13,9 +13,9 @@ var (
 	// refusal is an open of a private file that its locked user has to expect.
 	refusal = regexp.MustCompile(`Permission denied|File Access denied`)
 	private = regexp.MustCompile(`/(cur|new|tmp)/|dovecot\.index\.cache|/lucene-indexes|/dbox-Mails/u\.`)
-	// weather is what Dovecot says on any filesystem now and then: of a busy machine, and of an indexer in the background whose
-	// folder is deleted, or that is asked for the first time.
-	weather = regexp.MustCompile(`Time moved forwards|indexer-worker\(.*Our dotlock file .* was deleted|indexer: Error: conn .* valid VERSION line`)
+	// weather is what Dovecot says on any filesystem now and then: of a busy machine, and of an indexer that is asked for the
+	// first time.
+	weather = regexp.MustCompile(`Time moved forwards|indexer: Error: conn .* valid VERSION line`)
 	// unindexed is what follows where the text or the search index of a locked user was refused to the indexer.
 	unindexed = regexp.MustCompile(`indexer failed to index mailbox|indexer-worker\(.*Error: Mailbox .* failed: `)
 )
