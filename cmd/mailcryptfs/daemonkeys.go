@@ -59,7 +59,7 @@ func (k *daemonKeys) open(ctx context.Context, o daemonOptions, b []byte) (err e
 		Store: c.Store, Dir: c.Keyring, Site: k.site,
 		Params: slot.Params{MemoryKiB: c.KDFMemoryKiB, Time: c.KDFTime, Threads: c.KDFThreads},
 		Epoch:  c.Epoch, MaxDerivations: c.MaxDerivations, Log: o.log, Now: time.Now, KeysGone: k.keysGone,
-		Recipients: k.policy.recipients(), Audit: k.journal.record, Cluster: c.Cluster,
+		Recipients: k.policy.recipients(), Audit: k.journal.record, Cluster: c.Cluster, KeysCame: later(eraseDelay, eraser()),
 	})
 	if err != nil {
 		return ui.Fail(ui.ExitConfig, "restore site secret and store as a pair, or prepare a new site with: mailcryptfs setup", err)

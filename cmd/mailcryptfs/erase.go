@@ -3,6 +3,7 @@ package main
 import (
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
@@ -24,6 +25,23 @@ func eraser() func() {
 			if waiting.CompareAndSwap(seen, 0) {
 				return
 			}
+		}
+	}
+}
+
+// eraseDelay is how long after an unlock the heap is collected. All unlocks of that time share one collection, so that a
+// storm of logins costs one a second.
+const eraseDelay = time.Second
+
+// later returns what has f run once, that long after the first of the calls that came since it last began. It never waits.
+func later(delay time.Duration, f func()) func() {
+	var waiting atomic.Bool
+	return func() {
+		if waiting.CompareAndSwap(false, true) {
+			time.AfterFunc(delay, func() {
+				waiting.Store(false)
+				f()
+			})
 		}
 	}
 }
