@@ -247,8 +247,8 @@ sample() {
 finish() {
 	step "Done: mailcryptfs is installed, and a message is closed to everybody while its user is locked"
 	cat <<-NEXT
-		   1. Copy $(setting site_secret) to a safe place outside this machine:
-		      without it nobody can read the mail again.
+		   1. Copy $(setting site_secret) to a safe place outside this machine
+		      (mailcryptfs recovery paper prints it): without it nobody can read the mail again.
 		   2. Enrol users:              mailcryptfs enroll USER
 		   3. Point the mail server at: $view
 		   The configuration is $config (man mailcryptfs.toml); the verbs: mailcryptfs --help.

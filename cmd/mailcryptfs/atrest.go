@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/config"
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/memdir"
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
 	"github.com/mailcryptfs/mailcryptfs/keyring"
 	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
@@ -45,8 +46,12 @@ func (o *keysAtRest) open(a *app, c config.Config) (err error) {
 	if o.audit, err = audit.Open(c.Store, o.site, log); err != nil {
 		return ui.Fail(ui.ExitConfig, "name the store with --store, or restore it", err)
 	}
+	dir := "" // where a daemon left entries of unlocked users, these follow a changed password
+	if there, err := memdir.InMemory(c.Keyring); err == nil && there {
+		dir = c.Keyring
+	}
 	o.ring, err = keyring.OpenOfflineOptions(keyring.Options{
-		Store: c.Store, Site: o.site, Params: slot.Params{MemoryKiB: c.KDFMemoryKiB, Time: c.KDFTime, Threads: c.KDFThreads},
+		Store: c.Store, Dir: dir, Site: o.site, Params: slot.Params{MemoryKiB: c.KDFMemoryKiB, Time: c.KDFTime, Threads: c.KDFThreads},
 		Recipients: p.recipients, Audit: o.audit.Record, Log: log, Now: time.Now,
 	})
 	if err != nil {

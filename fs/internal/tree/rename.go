@@ -216,12 +216,13 @@ func (t *Tree) replaceable(src, dst *place) error {
 
 // replaced updates what is known of the entry dst after s took its place.
 func (t *Tree) replaced(dst *place, s names.Stored) {
+	var err error
 	if dst.s.Name != s.Name && dst.st.Type() != unix.S_IFDIR {
-		if err := dst.d.Unlink(dst.s.Name); err != nil {
+		if err = dst.d.Unlink(dst.s.Name); err != nil {
 			t.Log.Warn("cannot remove a replaced entry", "store", dst.s.Name, "error", err)
 		}
 	}
-	if dst.s.Long && dst.s.Name != s.Name {
+	if dst.s.Long && dst.s.Name != s.Name && err == nil { // after the entry that it names (N5)
 		_ = dst.d.Unlink(dst.s.Side())
 	}
 	if dst.n != nil {
