@@ -18,6 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	harness.WithoutRace()
 	procs := writers.Procs()
 	procs["trap"] = trap.Child
 	os.Exit(harness.Main(m, procs))

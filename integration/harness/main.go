@@ -47,6 +47,15 @@ func Main(m *testing.M, procs Procs) int {
 	return code
 }
 
+// WithoutRace has the daemon built without the race detector, whatever was asked for. It is for tests of what is on the
+// disk at random moments, which need many of these: the detector makes the daemon ten times slower. To be called before
+// Main.
+func WithoutRace() {
+	if err := os.Unsetenv(envRace); err != nil {
+		panic(err) // the name is a constant of this package
+	}
+}
+
 // imageDir is where the images of filesystems lie, beside the directory for everything else.
 func imageDir(dir string) string { return dir + ".images" }
 

@@ -20,6 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	harness.WithoutRace()
 	procs := writers.Procs()
 	procs["trap"], procs["disk"] = trap.Child, childDisk
 	os.Exit(harness.Main(m, procs))
