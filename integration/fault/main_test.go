@@ -8,7 +8,10 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/trap"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, harness.Procs{"trap": trap.Child})) }
+func TestMain(m *testing.M) {
+	harness.WithoutRace()
+	os.Exit(harness.Main(m, harness.Procs{"trap": trap.Child}))
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()

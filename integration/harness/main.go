@@ -48,7 +48,7 @@ func Main(m *testing.M, procs Procs) int {
 }
 
 // WithoutRace has the daemon built without the race detector, whatever was asked for. It is for tests of what is on the
-// disk at random moments, which need many of these: the detector makes the daemon ten times slower. To be called before
+// disk after thousands of moments, faults or changes: the detector makes the daemon ten times slower. To be called before
 // Main.
 func WithoutRace() {
 	if err := os.Unsetenv(envRace); err != nil {

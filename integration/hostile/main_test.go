@@ -21,6 +21,7 @@ import (
 const vmail = 8
 
 func TestMain(m *testing.M) {
+	harness.WithoutRace()
 	os.Exit(harness.Main(m, harness.Procs{"reach": childReach, "hold": childHold}))
 }
 
