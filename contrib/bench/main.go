@@ -112,13 +112,30 @@ func run(args []string) error {
 	if o.scale {
 		return measureScale(o)
 	}
-	patterns, err := choose(pattern.All(o.fixtures), o.patterns)
+	results, err := compare(o)
 	if err != nil {
 		return err
 	}
+	if err := write(o.out, results); err != nil {
+		return err
+	}
+	for _, s := range results.Series {
+		if s.Wrong != "" && strings.HasPrefix(s.Target, "mailcryptfs") {
+			return fmt.Errorf("%s did something wrong in %s (%s); the results were written all the same", s.Target, s.Pattern, s.Wrong)
+		}
+	}
+	return nil
+}
+
+// compare brings up the targets, and measures files or mail on them.
+func compare(o options) (*report.Results, error) {
+	patterns, err := choose(pattern.All(o.fixtures), o.patterns)
+	if err != nil {
+		return nil, err
+	}
 	workers, err := numbers(o.workers)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o.env.Users = slices.Max(workers)
 	names := target.Usual()
@@ -140,26 +157,12 @@ func run(args []string) error {
 		}
 	}()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var results *report.Results
 	if o.mail {
-		results, err = measureMail(o, targets)
-	} else {
-		results, err = measureAll(o, targets, patterns, workers)
+		return measureMail(o, targets)
 	}
-	if err != nil {
-		return err
-	}
-	if err := write(o.out, results); err != nil {
-		return err
-	}
-	for _, s := range results.Series {
-		if s.Wrong != "" && strings.HasPrefix(s.Target, "mailcryptfs") {
-			return fmt.Errorf("%s did something wrong in %s (%s); the results were written all the same", s.Target, s.Pattern, s.Wrong)
-		}
-	}
-	return nil
+	return measureAll(o, targets, patterns, workers)
 }
 
 func measureAll(o options, targets []*target.Target, patterns []pattern.Pattern, workers []int) (*report.Results, error) {
