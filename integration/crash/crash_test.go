@@ -108,7 +108,7 @@ func (s *site) again(t *testing.T, from int) (acknowledged int) {
 
 // TestKills is the whole of it.
 func TestKills(t *testing.T) {
-	rounds := 20
+	rounds := 8
 	if text := os.Getenv("CRASH_ROUNDS"); text != "" {
 		var err error
 		rounds, err = strconv.Atoi(text)
