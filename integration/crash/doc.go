@@ -3,5 +3,5 @@
 // acknowledged key opens. In every fourth round the machine loses its power as well: the filesystem of the store forgets
 // what was not synced.
 //
-// CRASH_ROUNDS sets the number of rounds; 20 is the short form that every run of the tests does.
+// CRASH_ROUNDS sets the number of rounds; 8 is the short form that every run of the tests does.
 package crash
