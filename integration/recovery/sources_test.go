@@ -98,10 +98,10 @@ func TestSiteSecretSources(t *testing.T) {
 	} else {
 		d = serve(t, s, []string{path}, nil)
 		unlocks(t, s, alice, "long password")
+		d.stop(t)
 		if bytes.Contains(d.log.Bytes(), bytes.TrimSpace(line)) {
 			t.Error("the log holds the site secret")
 		}
-		d.stop(t)
 	}
 	bad(t, s, noPerm, "group", secrets{"site-secret": strings.Repeat("0", 80)}, "slot", "list", alice)
 }
