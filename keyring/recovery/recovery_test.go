@@ -81,7 +81,7 @@ func TestReadIdentitiesRefuses(t *testing.T) {
 		"comment":   {"# nothing\n", "no key"},
 		"public":    {r.String() + "\n", "public half"},
 		"cut":       {private[:40] + "\n", "mistyped or cut"},
-		"mistyped":  {strings.Replace(private, private[30:31], "1", 1), "mistyped or cut"},
+		"mistyped":  {private[:30] + "1" + private[31:], "mistyped or cut"},
 		"encrypted": {"age-encryption.org/v1\n-> scrypt x 18\n", "decrypt it"},
 		"armoured":  {"-----BEGIN AGE ENCRYPTED FILE-----\n", "decrypt it"},
 		"plugin":    {"AGE-PLUGIN-YUBIKEY-1QQQQ\n", "plugin"},
