@@ -83,7 +83,7 @@ check_manuals() {
 check_go() {
 	local status=0
 	# A program under the race detector waits a second at its end, unless it is told not to; verbs run thousands of times.
-	HARNESS_RACE=1 GORACE=atexit_sleep_ms=0 go test -race -count=1 -timeout 15m -json "$@" >"$work/tests.json" 2>"$work/tests.err" || status=$?
+	HARNESS_RACE=1 GORACE=atexit_sleep_ms=0 go test -race -count=1 -timeout 30m -json "$@" >"$work/tests.json" 2>"$work/tests.err" || status=$?
 	python3 contrib/lib/judge.py contrib/lib/skips.allow "$work/tests.json" "$work/summary" || {
 		cat "$work/tests.err"
 		return 1
