@@ -16,9 +16,6 @@ const (
 	// again is how many times a file that changes meanwhile is looked at once more before it is called bad.
 	again      = 3
 	againPause = 100 * time.Millisecond
-	// settled is how old the last change of a file must be for its times to prove that it did not change meanwhile: the
-	// clock of a filesystem ticks slowly.
-	settled = 50 * time.Millisecond
 )
 
 // job is a regular file to check; its place holds a count of the directory.
@@ -111,7 +108,6 @@ func (w *worker) note(j job, l look) {
 }
 
 func (w *worker) look(j job) look {
-	started := time.Now()
 	f, err := j.at.dir.Open(j.stored.Name, unix.O_RDONLY|unix.O_NOATIME)
 	if err != nil {
 		return w.failed(j, err)
@@ -129,8 +125,7 @@ func (w *worker) look(j job) look {
 	if err != nil {
 		return w.failed(j, err)
 	}
-	last := time.Unix(after.Ctime.Sec, int64(after.Ctime.Nsec))
-	l.changed = before.Size != after.Size || before.Mtime != after.Mtime || before.Ctime != after.Ctime || started.Sub(last) < settled
+	l.changed = !before.Unchanged(&after)
 	return l
 }
 

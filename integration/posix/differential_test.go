@@ -225,8 +225,23 @@ func shape(t *testing.T, root string) string {
 	return b.String()
 }
 
+// closeAll closes what handle has left open.
+func (w *twins) closeAll() {
+	for _, pair := range w.open {
+		must(w.t, errors.Join(pair[0].Close(), pair[1].Close()))
+	}
+	w.open = nil
+}
+
+// forget has the kernel forget the inodes that nobody uses.
+func forget(t *testing.T) {
+	t.Helper()
+	must(t, os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0))
+}
+
 // TestDifferential does the same random operations in the view and on ext4, and compares every answer and the trees, over
-// restarts of the daemon.
+// restarts of the daemon. Files move between places of both classes, so that conversions run meanwhile, and the kernel
+// forgets inodes at any moment.
 func TestDifferential(t *testing.T) {
 	plain, _ := harness.Image{}.Mounted(t)
 	s := harness.Start(t, harness.Options{})
@@ -240,14 +255,15 @@ func TestDifferential(t *testing.T) {
 			mkdir(t, root, "cur")
 			mkdir(t, root, "dir")
 		}
+		t.Cleanup(w.closeAll)
 		for range 2 {
-			for range 700 {
+			for i := range 700 {
+				if i%10 == 0 {
+					forget(t)
+				}
 				w.step()
 			}
-			for _, pair := range w.open {
-				must(t, errors.Join(pair[0].Close(), pair[1].Close()))
-			}
-			w.open = nil
+			w.closeAll()
 			w.both("whole tree", func(root string, _ int) string { return shape(t, root) })
 			s.Stop(t)
 			s.Serve(t)

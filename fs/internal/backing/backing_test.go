@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,6 +75,39 @@ func TestFiles(t *testing.T) {
 }
 
 // TestNoLinksFollowed checks that no call goes through a symbolic link, and none out of the directory.
+// TestUnchanged changes a file again and again right after it was looked at: no change goes unseen, and a file at rest is
+// known to be as it was.
+func TestUnchanged(t *testing.T) {
+	t.Parallel()
+	d, _ := store(t)
+	f, err := d.Create("file", 0o600, Owner{})
+	must(t, err)
+	defer f.Close()
+	byTime := 0 // how many of the changes the times alone show
+	for i := range uint32(200) {
+		before, err := d.Stat("file")
+		must(t, err)
+		must(t, f.Chown(Owner{UID: i + 1}))
+		after, err := d.Stat("file")
+		must(t, err)
+		if before.Unchanged(&after) {
+			t.Fatalf("change %d was not seen", i)
+		}
+		if before.Ctime != after.Ctime {
+			byTime++
+		}
+	}
+	t.Logf("of 200 changes the change time shows %d", byTime)
+	time.Sleep(2 * Settle)
+	before, err := f.Stat()
+	must(t, err)
+	after, err := d.Stat("file")
+	must(t, err)
+	if !before.Settled() || !before.Unchanged(&after) {
+		t.Error("a file at rest is taken for one that was changed")
+	}
+}
+
 func TestNoLinksFollowed(t *testing.T) {
 	t.Parallel()
 	d, path := store(t)

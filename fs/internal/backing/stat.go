@@ -2,6 +2,7 @@ package backing
 
 import (
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,8 @@ type Stat struct {
 	UID, GID, Rdev      uint32
 	Size, Blocks        int64
 	Atime, Mtime, Ctime unix.StatxTimestamp
+
+	taken time.Time // before the lower filesystem was asked
 }
 
 // Type returns the S_IFMT bits of the mode.
@@ -32,6 +35,23 @@ func (s *Stat) Same(t *Stat) bool {
 	return s.Dev == t.Dev && s.Ino == t.Ino && s.Btime == t.Btime && s.Type() == t.Type()
 }
 
+// Settle is how old the last change of an entry must be for its change time to prove
+// that there was none since: the clock of a filesystem ticks slowly, every 10 ms at
+// worst.
+const Settle = 50 * time.Millisecond
+
+// Settled reports whether any change after s was taken shows in the change time.
+func (s *Stat) Settled() bool {
+	return s.taken.Sub(time.Unix(s.Ctime.Sec, int64(s.Ctime.Nsec))).Abs() > Settle
+}
+
+// Unchanged reports whether now, which was taken later, proves that the entry is as s
+// describes it: the same lower inode, content and attributes. The time of access does
+// not count.
+func (s *Stat) Unchanged(now *Stat) bool {
+	return s.Settled() && s.Same(now) && s.Size == now.Size && s.Nlink == now.Nlink && s.Mtime == now.Mtime && s.Ctime == now.Ctime
+}
+
 const statMask = unix.STATX_BASIC_STATS | unix.STATX_BTIME
 
 // Stat describes the entry name itself.
@@ -47,6 +67,7 @@ func (f *File) Stat() (Stat, error) { return statx(f.fd, "", unix.AT_EMPTY_PATH)
 
 func statx(fd int, name string, flags int) (Stat, error) {
 	var x unix.Statx_t
+	taken := time.Now()
 	err := again("statx", func() error { return unix.Statx(fd, name, flags, statMask, &x) })
 	if err != nil {
 		return Stat{}, err
@@ -58,6 +79,7 @@ func statx(fd int, name string, flags int) (Stat, error) {
 		Rdev: uint32(unix.Mkdev(x.Rdev_major, x.Rdev_minor)),
 		Size: int64(x.Size), Blocks: int64(x.Blocks),
 		Atime: x.Atime, Mtime: x.Mtime, Ctime: x.Ctime,
+		taken: taken,
 	}, nil
 }
 

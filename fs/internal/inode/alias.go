@@ -36,6 +36,9 @@ func (t *Table) dropAliasLocked(n *Inode, i int) {
 func (t *Table) AddAlias(n *Inode, a Alias) {
 	t.mu.Lock()
 	defer t.unlock()
+	if t.goneLocked(n) {
+		return
+	}
 	t.aliasLocked(n, a, 2)
 	if !n.detached {
 		t.placeLocked(n, a)

@@ -115,7 +115,11 @@ func (n *Inode) CachedSize(st *backing.Stat) (int64, bool) {
 	return s.Plain, true
 }
 
-// CacheSize remembers the plaintext size of a file in the state st.
+// CacheSize remembers the plaintext size of a file in the state st, if that state can be
+// told from a later one.
 func (n *Inode) CacheSize(st *backing.Stat, plain int64) {
+	if !st.Settled() {
+		return
+	}
 	n.sizes.Store(&Size{Stored: st.Size, CtimeSec: st.Ctime.Sec, CtimeNsec: st.Ctime.Nsec, Plain: plain})
 }

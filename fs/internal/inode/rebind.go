@@ -42,10 +42,14 @@ func (t *Table) unbornLocked(n *Inode) {
 }
 
 // Rebind makes n the lower inode with state st under the name a, which replaced the
-// one it was: a conversion. n keeps its node id and view number.
+// one it was: a conversion. n keeps its node id and view number. Of an inode that has left
+// the table nothing is kept.
 func (t *Table) Rebind(n *Inode, st *backing.Stat, a Alias) {
 	t.mu.Lock()
 	defer t.unlock()
+	if t.goneLocked(n) {
+		return
+	}
 	if !n.id.Same(st) && !n.moved {
 		n.moved = true
 		t.inos[n.Ino]++ // a new file may get the old lower number

@@ -244,9 +244,14 @@ func (t *Table) detachLocked(n *Inode) {
 	delete(t.byKey, n.key)
 }
 
+// goneLocked reports whether n has left the table. The kernel forgets when it likes, so
+// this can happen to what Known has returned, with whatever locks held: what is known of
+// n must not come back then, as its lower number may be another file's by now.
+func (t *Table) goneLocked(n *Inode) bool { return t.byID[n.ID] != n }
+
 // reapLocked removes n when nobody refers to it any more.
 func (t *Table) reapLocked(n *Inode) {
-	if n == t.Root || n.lookups > 0 || n.children > 0 || t.byID[n.ID] == nil {
+	if n == t.Root || n.lookups > 0 || n.children > 0 || t.goneLocked(n) {
 		return
 	}
 	delete(t.byID, n.ID)
@@ -255,9 +260,7 @@ func (t *Table) reapLocked(n *Inode) {
 			delete(t.inos, n.Ino)
 		}
 	}
-	if !n.detached {
-		delete(t.byKey, n.key)
-	}
+	t.detachLocked(n)
 	t.dropAliasesLocked(n)
 	t.unbornLocked(n)
 	t.reaped = append(t.reaped, n)

@@ -52,7 +52,7 @@ func (t *Tree) readBox(n *inode.Inode, d *backing.Dir, b *inode.Box) error {
 		return err
 	}
 	b.Read = time.Now()
-	if known && b.Header.Same(&st) && b.Header.Ctime == st.Ctime && b.Header.Mtime == st.Mtime && b.Header.Size == st.Size {
+	if known && b.Header.Unchanged(&st) {
 		return nil
 	}
 	h, err := t.header(n, &place{dir: n, d: d, name: route.HeaderName, s: s, st: st})

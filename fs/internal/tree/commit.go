@@ -9,19 +9,22 @@ import (
 )
 
 // commit puts the temporary file (or, with an empty name, the entry itself) in the
-// place of all names, if nobody has the file open and it is as it was.
+// place of all names, if nobody has the file open and it is as it was when it was copied.
 func (c *conversion) commit(temp string) error {
 	unlock := c.lock()
 	defer unlock()
 	first := &c.places[0]
-	for i := range c.places {
-		if p := &c.places[i]; changed(p.d, p.s, &p.st) {
-			return ErrBusy
-		}
-	}
+	// Closed before anything is compared: through what is open one changes a file without its name, which is locked.
 	first.n = c.t.Table.Known(first.dir, &first.st, first.s)
 	if temp != "" && first.n != nil && !first.n.Retire(c.t.Table.Cache) {
 		return ErrBusy
+	}
+	for i := range c.places {
+		p := &c.places[i]
+		now, err := p.d.Stat(p.s.Name)
+		if err != nil || !now.Same(&p.st) || temp != "" && !p.st.Unchanged(&now) {
+			return ErrBusy
+		}
 	}
 	for i := range c.places {
 		if err := c.replace(i, temp); err != nil {

@@ -60,7 +60,7 @@ func (t *Tree) Convert(all []Name, g Goal, others bool) (int64, error) {
 		}
 	}
 	first := &c.places[0]
-	if first.st.Type() != unix.S_IFREG && first.st.Type() != unix.S_IFLNK {
+	if !hasContent(&first.st) {
 		return 0, c.commit("")
 	}
 	if first.st.Nlink != uint32(len(all)) && !c.parts(others) {
@@ -156,12 +156,9 @@ func (c *conversion) add(n Name) error {
 	if err != nil {
 		return err
 	}
-	p := place{dir: n.Dir, d: d, name: n.Name}
-	c.places = append(c.places, p)
-	n.Dir.NS.RLock()
-	defer n.Dir.NS.RUnlock()
+	c.places = append(c.places, place{dir: n.Dir, d: d, name: n.Name})
 	q := &c.places[len(c.places)-1]
-	if q.s, q.st, err = c.t.find(n.Dir, d, n.Name); err != nil {
+	if err := c.t.findSettled(q); err != nil {
 		return err
 	}
 	to, ok := c.t.goalName(n.Dir, n.Name, q.st.Type(), c.goal)

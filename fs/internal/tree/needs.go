@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
@@ -99,10 +101,34 @@ func (t *Tree) keyID(p *inode.Inode, d *backing.Dir, s names.Stored, st *backing
 	return secret.ID(shape.Header.KeyID), err
 }
 
-// changed reports whether the entry s of d is no longer in the state st.
+// changed reports whether the entry s of d may no longer be in the state st.
 func changed(d *backing.Dir, s names.Stored, st *backing.Stat) bool {
 	now, err := d.Stat(s.Name)
-	return err != nil || !now.Same(st) || now.Size != st.Size || now.Mtime != st.Mtime || now.Ctime != st.Ctime || now.Nlink != st.Nlink
+	return err != nil || !st.Unchanged(&now)
+}
+
+// hasContent reports whether a conversion of the entry makes a copy of it: of others only
+// the name changes.
+func hasContent(st *backing.Stat) bool {
+	return st.Type() == unix.S_IFREG || st.Type() == unix.S_IFLNK
+}
+
+// findSettled finds the entry p. Of what has content, which is going to be copied, it
+// waits for a state that any later change can be told from.
+func (t *Tree) findSettled(p *place) (err error) {
+	find := func() {
+		p.dir.NS.RLock()
+		defer p.dir.NS.RUnlock()
+		p.s, p.st, err = t.find(p.dir, p.d, p.name)
+	}
+	if find(); err != nil || !hasContent(&p.st) || p.st.Settled() {
+		return err
+	}
+	time.Sleep(backing.Settle)
+	if find(); err == nil && !p.st.Settled() {
+		err = ErrBusy
+	}
+	return err
 }
 
 // outdated reports whether content under the key id should be sealed under another
