@@ -62,7 +62,10 @@ func (c *converter) finish(ctx context.Context, u account.User) (bool, error) {
 	}
 	var sealed bool
 	var report fs.Report
-	inBackground(func() { sealed, report, err = c.trees.Sealed(ctx, u) })
+	err = inBackground(func() (err error) {
+		sealed, report, err = c.trees.Sealed(ctx, u)
+		return err
+	})
 	if err != nil || !sealed {
 		return false, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
@@ -70,13 +69,9 @@ func (c *converter) convert(ctx context.Context, u account.User, g control.Goal,
 	if g == control.GoalDecrypt {
 		f = c.trees.Decrypt
 	}
-	inBackground(func() {
-		defer func() {
-			if v := recover(); v != nil { // it costs this conversion only
-				err = fmt.Errorf("a mistake of mailcryptfs, please report it: %v\n%s", v, debug.Stack())
-			}
-		}()
+	err = inBackground(func() (err error) {
 		r, err = f(ctx, u, dry, show)
+		return err
 	})
 	return r, err
 }

@@ -274,12 +274,10 @@ func TestOthersThanRootAreDenied(t *testing.T) {
 		}
 	}
 	program := filepath.Join(t.TempDir(), "client")
-	binary, err := os.ReadFile("/proc/self/exe")
-	if err == nil {
-		err = os.WriteFile(program, binary, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
+	// By a process of its own: a program that is started meanwhile would keep the file open for writing (ETXTBSY).
+	copied := exec.CommandContext(t.Context(), "install", "-m", "0755", fmt.Sprintf("/proc/%d/exe", os.Getpid()), program)
+	if out, err := copied.CombinedOutput(); err != nil {
+		t.Fatalf("install: %v\n%s", err, out)
 	}
 	if err := os.Chmod(filepath.Dir(program), 0o755); err != nil {
 		t.Fatal(err)
@@ -294,6 +292,31 @@ func TestOthersThanRootAreDenied(t *testing.T) {
 	}
 	if calls := r.seen(); len(calls) > 0 {
 		t.Errorf("the request reached the unlocker: %q", calls)
+	}
+}
+
+// TestPanicCostsOneRequest has the Unlocker make a mistake: this request fails, gives back its turn, and the next is served.
+func TestPanicCostsOneRequest(t *testing.T) {
+	const mistakes = 3
+	r := new(recorder)
+	r.reply = func(context.Context) error {
+		if len(r.seen()) <= mistakes {
+			panic("index out of range")
+		}
+		return nil
+	}
+	socket, j, _ := start(t, r, Options{Working: 1})
+	for range mistakes {
+		if a := ask(t, socket, login("alice", "the password")); a.Status != wire.Failed {
+			t.Errorf("the answer to a request that panics: %v", a.Status)
+		}
+	}
+	if log := j.String(); strings.Count(log, "please report it") != mistakes || !strings.Contains(log, "index out of range") ||
+		!strings.Contains(log, "unlock_test.go") || strings.Contains(log, "the password") {
+		t.Errorf("the log of panics: %s", log)
+	}
+	if a := ask(t, socket, login("alice", "pw")); a.Status != wire.OK {
+		t.Errorf("after panics: %v", a.Status)
 	}
 }
 

@@ -376,13 +376,11 @@ func TestOthersAreRefused(t *testing.T) {
 // because go test builds it where nobody may not go.
 func asNobody(t *testing.T, socket string) string {
 	t.Helper()
-	exe, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
 	binary := filepath.Join(filepath.Dir(socket), "child")
-	if err := os.WriteFile(binary, exe, 0o755); err != nil {
-		t.Fatal(err)
+	// By a process of its own: a program that is started meanwhile would keep the file open for writing (ETXTBSY).
+	copied := exec.CommandContext(t.Context(), "install", "-m", "0755", fmt.Sprintf("/proc/%d/exe", os.Getpid()), binary)
+	if out, err := copied.CombinedOutput(); err != nil {
+		t.Fatalf("install: %v\n%s", err, out)
 	}
 	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestOthersAreRefused$")
 	cmd.Env = []string{"CONTROL_TEST_SOCKET=" + socket}
