@@ -20,6 +20,9 @@ password, recovery code or recovery key; the files can be removed at leisure. Co
 were made before, such as backups, still hold the key record: whoever has one of these and a secret
 that opens it can read the mail in that copy.
 
+A Cyrus mailbox that was this user's and was renamed to another user's keeps its old messages under the
+keys of this user until both have logged in once: have them do so before, or these messages are lost too.
+
 The name of the user has to be typed once more. A record of what was destroyed is printed, and kept in
 the store and in the audit log.`,
 		Example: `  mailcryptfs forget alice@example.org

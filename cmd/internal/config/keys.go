@@ -69,7 +69,7 @@ func sessionKeys() []Key {
 			func(c *Config) any { return c.Recipients }},
 		{"anvil", "Dovecot's anvil socket (/run/dovecot/anvil), \"\" for none: its users are in use while they have sessions.",
 			func(c *Config) any { return c.Anvil }},
-		{"cyrus_proc", "Cyrus' directory of sessions (proc in its configdirectory), \"\" for none: the same.",
+		{"cyrus_proc", "Cyrus' directory of sessions (proc_path: on Debian /run/cyrus/proc), \"\" for none: the same.",
 			func(c *Config) any { return c.CyrusProc }},
 		{"grace", "How long a user stays unlocked after the last use, 1s to 24h.",
 			func(c *Config) any { return c.Grace }},

@@ -48,6 +48,7 @@ func cyrus(_ context.Context, h *Host) []Finding {
 	if !yes("mailbox_legacy_dirs") {
 		out = append(out, found(Note, "imapd.conf: mailbox_legacy_dirs is not set", "directories of mailboxes do not name their users; who owns one is read from its cyrus.header", "set mailbox_legacy_dirs: yes on a new store"))
 	}
+	out = append(out, headers(set, yes("mailbox_legacy_dirs"))...)
 	if yes("conversations") {
 		out = append(out, found(Warn, "imapd.conf: conversations: yes", "subjects of messages lie in the configuration directory, in clear", "set conversations: no, or put configdirectory on an encrypted disk"))
 	}
@@ -66,6 +67,25 @@ func cyrus(_ context.Context, h *Host) []Finding {
 	}
 	if dir, ok := set["temp_path"]; !h.inMemory(dir) && (ok || !h.inMemory("/tmp")) {
 		out = append(out, found(Note, "imapd.conf: temp_path is on a disk", "parts of messages may be written there in clear", "set temp_path to a directory on tmpfs"))
+	}
+	return out
+}
+
+// headers judges where mailboxes by id (mailbox_legacy_dirs: no) have their cyrus.header: it tells whose they are, and has to lie
+// beside the messages.
+func headers(set map[string]string, legacy bool) []Finding {
+	if legacy {
+		return nil
+	}
+	const why = "it tells whose mail lies there: without it messages get the site's key, which root can open at any time"
+	var out []Finding
+	if files := set["metapartition_files"]; slices.Contains(strings.Fields(files), "header") {
+		out = append(out, found(Fail, "imapd.conf: metapartition_files: "+files+" takes cyrus.header away from the messages", why, "remove header from it"))
+	}
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		if strings.HasPrefix(key, "archivepartition-") {
+			out = append(out, found(Fail, "imapd.conf: "+key+" has messages without a cyrus.header", why, "set mailbox_legacy_dirs: yes on a new store, or have no archive"))
+		}
 	}
 	return out
 }

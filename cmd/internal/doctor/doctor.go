@@ -76,7 +76,7 @@ func checks() []check {
 		{"keyring", keyringDir}, {"mount-guard", mountGuard}, {"unit", unit}, {"settings", settings}, {"plain-entries", plainEntries},
 		{"recovery", recoveryPolicy}, {"recovery-key-on-host", recoveryKeys}, {"drill", drill}, {"audit-log", auditLog},
 		{"pam", pamStacks}, {"saslauthd", saslauthd},
-		{"dovecot", dovecot}, {"cyrus", cyrus},
+		{"dovecot", dovecot}, {"cyrus", cyrus}, {"postfix", postfix},
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 
 // good is a machine on which nothing is wrong, but that the fixture's view is not mounted and all lies on one disk.
 var good = map[string]string{
+	"/etc/postfix/main.cf":                      "mail_spool_directory = /srv/mail/\n",
+	"/etc/postfix/master.cf":                    "# services\nlocal     unix  -       n       n       -       -       local\n  -o soft_bounce=yes\nvirtual unix - n n - - virtual\n",
 	"/proc/swaps":                               "Filename Type Size Used Priority\n/dev/zram0 partition 1 0 1\n/dev/mapper/swap partition 1 0 -2\n",
 	"/sys/class/block/dm-3/dm/uuid":             "CRYPT-PLAIN-swap\n",
 	"/proc/sys/kernel/core_pattern":             "|/bin/false\n",
@@ -223,6 +225,14 @@ func TestFindings(t *testing.T) {
 		{imapd("", ""), "note cyrus: imapd.conf: configdirectory: /var/lib/cyrus is not encrypted"},
 		{imapd("/srv/mail", "/var/spool/cyrus"), "fail cyrus: imapd.conf: no partition lies in the view"},
 		{imapd("mailbox_legacy_dirs: yes", ""), "note cyrus: imapd.conf: mailbox_legacy_dirs is not set"},
+		{imapd("mailbox_legacy_dirs: yes", "metapartition_files: header index"), "fail cyrus: imapd.conf: metapartition_files: header index takes"},
+		{imapd("mailbox_legacy_dirs: yes", "archivepartition-default: /srv/mail/old"), "fail cyrus: imapd.conf: archivepartition-default has messages"},
+		{file("/etc/postfix/master.cf", "local unix - n n - - local\n"), "fail postfix: local of Postfix stores mail in the view"},
+		{func(t *testing.T, h *Host) {
+			file("/etc/postfix/main.cf", "home_mailbox = Maildir/\n")(t, h)
+			file("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\nalice:x:1000:1000::/srv/mail/alice:/bin/sh\n")(t, h)
+			file("/etc/postfix/master.cf", "smtp inet n - y - - smtpd\n  -o soft_bounce=yes\nlocal unix - n n - - local\n")(t, h)
+		}, "fail postfix: local of Postfix stores mail in the view"},
 		{imapd("conversations: no", "conversations: yes"), "warn cyrus: imapd.conf: conversations: yes"},
 		{imapd("conversations", "metapartition-default: /fast\nconversations"), "fail cyrus: imapd.conf: metapartition-default: /fast is outside"},
 		{imapd("conversations", "search_engine: xapian\nconversations"), "warn cyrus: imapd.conf: search_engine: xapian"},
