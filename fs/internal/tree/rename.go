@@ -19,6 +19,9 @@ type place struct {
 	st   backing.Stat
 	n    *inode.Inode // nil if the table does not hold it
 	none bool         // there is no entry
+	// unseen says that none was taken for granted: the step that puts an entry there
+	// finds out. In most renames there is none, and the kernel has just asked for it.
+	unseen bool
 }
 
 // Rename moves the entry name of p to newName of q, with the flags of renameat2(2)
@@ -45,17 +48,32 @@ func (t *Tree) rename(src, dst *place, flags uint32) error {
 	if err := t.locate(src, dst, flags); err != nil {
 		return err
 	}
+	if flags&unix.RENAME_EXCHANGE == 0 {
+		return t.relocate(src, dst, flags)
+	}
+	if src.st.Same(&dst.st) {
+		return nil
+	}
+	return t.exchange(src, dst)
+}
+
+// relocate makes src the entry dst.
+func (t *Tree) relocate(src, dst *place, flags uint32) error {
 	if !dst.none && src.st.Same(&dst.st) {
 		return nil // two names of one file: rename(2) does nothing
-	}
-	if flags&unix.RENAME_EXCHANGE != 0 {
-		return t.exchange(src, dst)
 	}
 	m, err := t.newOwner(src, dst)
 	if err != nil {
 		return err
 	}
-	if err := t.move(src, dst); err != nil {
+	err = t.move(src, dst)
+	if dst.unseen && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EINVAL)) {
+		if err := t.lookAt(dst, flags); err != nil {
+			return err
+		}
+		return t.relocate(src, dst, flags)
+	}
+	if err != nil {
 		return err
 	}
 	t.headed(dst, m)
@@ -94,17 +112,10 @@ func (t *Tree) locate(src, dst *place, flags uint32) (err error) {
 	if src.s, src.st, err = t.find(src.dir, src.d, src.name); err != nil {
 		return err
 	}
-	dst.s, dst.st, err = t.find(dst.dir, dst.d, dst.name)
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		dst.none = true
-		if flags&unix.RENAME_EXCHANGE != 0 {
-			return err
-		}
-	case err != nil:
+	if s, err := t.storedAt(src, dst); err == nil && flags&unix.RENAME_EXCHANGE == 0 && t.only(dst, s) {
+		dst.none, dst.unseen = true, true
+	} else if err := t.lookAt(dst, flags); err != nil {
 		return err
-	case flags&unix.RENAME_NOREPLACE != 0:
-		return unix.EEXIST
 	}
 	if src.s.Kind.Broken() || dst.s.Kind.Broken() && flags&unix.RENAME_EXCHANGE != 0 {
 		return errBroken
@@ -113,6 +124,25 @@ func (t *Tree) locate(src, dst *place, flags uint32) (err error) {
 		return unix.EXDEV
 	}
 	return nil
+}
+
+// lookAt finds out what dst is.
+func (t *Tree) lookAt(dst *place, flags uint32) (err error) {
+	dst.unseen = false
+	dst.s, dst.st, err = t.find(dst.dir, dst.d, dst.name)
+	dst.none = errors.Is(err, unix.ENOENT)
+	switch {
+	case dst.none && flags&unix.RENAME_EXCHANGE == 0:
+		return nil
+	case err == nil && flags&unix.RENAME_NOREPLACE != 0:
+		return unix.EEXIST
+	}
+	return err
+}
+
+// only reports whether the entry dst cannot be stored under another name than s.
+func (t *Tree) only(dst *place, s names.Stored) bool {
+	return s.Kind == names.Encrypted && t.Codec.CanBePlain(dst.name, dst.dir == t.Table.Root) && !t.mixed(dst.dir, dst.d)
 }
 
 // crosses reports whether moving src to dst takes content out of a user's tree.
@@ -189,6 +219,9 @@ func (t *Tree) move(src, dst *place) error {
 // renameStored is the one step that counts. A directory that only holds orphans of
 // side entries gives way.
 func (t *Tree) renameStored(src, dst *place, s names.Stored) error {
+	if dst.unseen {
+		return src.d.Rename(src.s.Name, dst.d, s.Name, unix.RENAME_NOREPLACE)
+	}
 	err := src.d.Rename(src.s.Name, dst.d, s.Name, 0)
 	if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) || dst.none {
 		return err
@@ -240,43 +273,4 @@ func (t *Tree) moved(src, dst *place, s names.Stored) {
 	if src.st.Type() == unix.S_IFDIR {
 		t.Table.Moved()
 	}
-}
-
-// exchange swaps two entries whose contents are of the same kind.
-func (t *Tree) exchange(a, b *place) error {
-	toB, err := t.storedAt(a, b)
-	if err != nil {
-		return err
-	}
-	toA, err := t.storedAt(b, a)
-	if err != nil {
-		return err
-	}
-	if toB.Name != b.s.Name || toA.Name != a.s.Name {
-		return unix.EINVAL // one is sealed and the other plain
-	}
-	if err := a.d.Rename(a.s.Name, b.d, b.s.Name, unix.RENAME_EXCHANGE); err != nil {
-		return err
-	}
-	t.tellMove(a.dir, a.name)
-	t.tellMove(b.dir, b.name)
-	a.n, b.n = t.Table.Known(a.dir, &a.st, a.s), t.Table.Known(b.dir, &b.st, b.s)
-	if a.n != nil {
-		t.Table.DropAlias(a.n, a.dir, a.name, false)
-	}
-	if b.n != nil {
-		t.Table.DropAlias(b.n, b.dir, b.name, false)
-	}
-	for _, m := range []struct {
-		n  *inode.Inode
-		to *place
-	}{{a.n, b}, {b.n, a}} {
-		if m.n != nil {
-			t.Table.AddAlias(m.n, inode.Alias{Parent: m.to.dir, Name: m.to.name, Stored: m.to.s})
-		}
-	}
-	if a.st.Type() == unix.S_IFDIR || b.st.Type() == unix.S_IFDIR {
-		t.Table.Moved()
-	}
-	return nil
 }
