@@ -13,7 +13,6 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
-	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 func newLogVerb(a *app) *cobra.Command {
@@ -59,17 +58,7 @@ func (l *logVerb) run(args []string) error {
 	if err != nil {
 		return ui.Fail(ui.ExitUsage, "mailcryptfs log --help", err)
 	}
-	c, err := l.config()
-	if err != nil {
-		return err
-	}
-	if err := mustBeRoot("read the audit log"); err != nil {
-		return err
-	}
-	if err := secret.Harden(); err != nil {
-		return ui.Fail(ui.ExitOSErr, "", err)
-	}
-	keys, err := loadSite(c)
+	c, keys, err := l.openSite("read the audit log")
 	if err != nil {
 		return err
 	}

@@ -93,6 +93,23 @@ func loadSite(c config.Config) (*site.Keys, error) {
 	return deriveSite(b)
 }
 
+// openSite reads the configuration and the keys of its site, for a verb that only root can use, to do what; the caller wipes
+// the keys.
+func (a *app) openSite(what string) (config.Config, *site.Keys, error) {
+	c, err := a.config()
+	if err != nil {
+		return c, nil, err
+	}
+	if err := mustBeRoot(what); err != nil {
+		return c, nil, err
+	}
+	if err := secret.Harden(); err != nil {
+		return c, nil, ui.Fail(ui.ExitOSErr, "", err)
+	}
+	keys, err := loadSite(c)
+	return c, keys, err
+}
+
 // deriveSite takes over the 32 bytes of a site secret.
 func deriveSite(b []byte) (*site.Keys, error) {
 	keys, err := site.Derive(b)

@@ -66,17 +66,7 @@ func (v *verify) run(ctx context.Context, paths []string) error {
 	if err := v.judge(paths); err != nil {
 		return err
 	}
-	c, err := v.config()
-	if err != nil {
-		return err
-	}
-	if err := mustBeRoot("read the store"); err != nil {
-		return err
-	}
-	if err := secret.Harden(); err != nil {
-		return ui.Fail(ui.ExitOSErr, "", err)
-	}
-	keys, err := loadSite(c)
+	c, keys, err := v.openSite("read the store")
 	if err != nil {
 		return err
 	}

@@ -27,10 +27,10 @@ type Server struct {
 func NewServer(service Service, log *slog.Logger) *Server {
 	s := &Server{service: service, log: log}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+pathEnroll, s.handle(s.enroll))
-	mux.HandleFunc("POST "+pathUnlock, s.handle(s.unlock))
-	mux.HandleFunc("POST "+pathLock, s.handle(s.lock))
-	mux.HandleFunc("POST "+pathUser, s.handle(s.user))
+	mux.HandleFunc("POST "+pathEnroll, s.handle(s.ofUser(true, s.enroll)))
+	mux.HandleFunc("POST "+pathUnlock, s.handle(s.ofUser(true, s.unlock)))
+	mux.HandleFunc("POST "+pathLock, s.handle(s.ofUser(false, s.lock)))
+	mux.HandleFunc("POST "+pathUser, s.handle(s.ofUser(false, s.user)))
 	mux.HandleFunc("POST "+pathWho, s.handle(s.who))
 	mux.HandleFunc("POST "+pathDaemon, s.handle(s.daemon))
 	mux.HandleFunc("POST "+pathRegister, s.handle(s.register))
@@ -177,36 +177,20 @@ func (s *Server) reply(w http.ResponseWriter, a answer) {
 	}
 }
 
-func (s *Server) enroll(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, true)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) enroll(ctx context.Context, user string, req request) (answer, error) {
 	return answer{Changed: true}, s.service.Enroll(ctx, user, req.Password)
 }
 
-func (s *Server) unlock(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, true)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) unlock(ctx context.Context, user string, req request) (answer, error) {
 	return answer{Changed: true}, s.service.Unlock(ctx, user, req.Password)
 }
 
-func (s *Server) lock(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, false)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) lock(ctx context.Context, user string, _ request) (answer, error) {
 	changed, err := s.service.Lock(ctx, user)
 	return answer{Changed: changed}, err
 }
 
-func (s *Server) user(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, false)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) user(ctx context.Context, user string, _ request) (answer, error) {
 	status, err := s.service.Status(ctx, user)
 	return answer{User: &status}, err
 }
@@ -219,6 +203,17 @@ func (s *Server) who(ctx context.Context, _ request) (answer, error) {
 func (s *Server) daemon(ctx context.Context, _ request) (answer, error) {
 	status, err := s.service.Daemon(ctx)
 	return answer{Daemon: &status}, err
+}
+
+// ofUser makes a call of one that is about one user, who is checked before.
+func (s *Server) ofUser(needsPassword bool, f func(context.Context, string, request) (answer, error)) func(context.Context, request) (answer, error) {
+	return func(ctx context.Context, req request) (answer, error) {
+		user, err := s.subject(req, needsPassword)
+		if err != nil {
+			return answer{}, err
+		}
+		return f(ctx, user, req)
+	}
 }
 
 // subject returns the user of a request, checked as the account package does, and asks for a password where one is

@@ -10,16 +10,16 @@ import (
 )
 
 func (s *Server) slotHandlers(mux *http.ServeMux) {
-	mux.HandleFunc("POST "+pathPasswd, s.handle(s.passwd))
+	mux.HandleFunc("POST "+pathPasswd, s.handle(s.ofUser(true, s.passwd)))
 	mux.HandleFunc("POST "+pathPing, s.handle(func(context.Context, request) (answer, error) { return answer{}, nil }))
-	mux.HandleFunc("POST "+pathSlots, s.handle(s.slots))
+	mux.HandleFunc("POST "+pathSlots, s.handle(s.ofUser(false, s.slots)))
 	mux.HandleFunc("POST "+pathAdd, s.add)
-	mux.HandleFunc("POST "+pathRevoke, s.handle(s.revoke))
-	mux.HandleFunc("POST "+pathRotate, s.handle(s.rotate))
-	mux.HandleFunc("POST "+pathForget, s.handle(s.forget))
-	mux.HandleFunc("POST "+pathRefresh, s.handle(s.refresh))
+	mux.HandleFunc("POST "+pathRevoke, s.handle(s.ofUser(false, s.revoke)))
+	mux.HandleFunc("POST "+pathRotate, s.handle(s.ofUser(false, s.rotate)))
+	mux.HandleFunc("POST "+pathForget, s.handle(s.ofUser(false, s.forget)))
+	mux.HandleFunc("POST "+pathRefresh, s.handle(s.ofUser(false, s.refresh)))
 	mux.HandleFunc("POST "+pathReload, s.handle(s.reload))
-	mux.HandleFunc("POST "+pathEvents, s.handle(s.events))
+	mux.HandleFunc("POST "+pathEvents, s.handle(s.ofUser(false, s.events)))
 	mux.HandleFunc("POST "+pathSurvey, s.handle(s.survey))
 }
 
@@ -38,11 +38,7 @@ func (r *request) proof() (Proof, error) {
 	return p, nil
 }
 
-func (s *Server) passwd(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, true)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) passwd(ctx context.Context, user string, req request) (answer, error) {
 	p, err := req.proof()
 	if err == nil && p.Empty() {
 		err = &Error{CodeBadRequest, "the old password is missing"}
@@ -53,11 +49,7 @@ func (s *Server) passwd(ctx context.Context, req request) (answer, error) {
 	return answer{Changed: true}, s.service.Passwd(ctx, user, p, req.Password)
 }
 
-func (s *Server) slots(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, false)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) slots(ctx context.Context, user string, _ request) (answer, error) {
 	all, err := s.service.Slots(ctx, user)
 	return answer{Slots: all}, err
 }
@@ -114,37 +106,21 @@ func (s *Server) replySecret(w http.ResponseWriter, a answer) {
 	}
 }
 
-func (s *Server) revoke(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, false)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) revoke(ctx context.Context, user string, req request) (answer, error) {
 	return answer{Changed: true}, s.service.RevokeSlot(ctx, user, req.Slot, req.Force)
 }
 
-func (s *Server) rotate(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, false)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) rotate(ctx context.Context, user string, req request) (answer, error) {
 	r, err := s.service.Rotate(ctx, user, req.Identity)
 	return answer{Rotation: &r}, err
 }
 
-func (s *Server) forget(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, false)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) forget(ctx context.Context, user string, _ request) (answer, error) {
 	f, err := s.service.Forget(ctx, user)
 	return answer{Forgotten: &f}, err
 }
 
-func (s *Server) refresh(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, false)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) refresh(ctx context.Context, user string, _ request) (answer, error) {
 	return answer{Changed: true}, s.service.Refresh(ctx, user)
 }
 
@@ -158,11 +134,7 @@ func (s *Server) survey(ctx context.Context, _ request) (answer, error) {
 	return answer{Survey: all}, err
 }
 
-func (s *Server) events(ctx context.Context, req request) (answer, error) {
-	user, err := s.subject(req, false)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) events(ctx context.Context, user string, _ request) (answer, error) {
 	all, err := s.service.Events(ctx, user)
 	return answer{Events: all}, err
 }
