@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -88,34 +87,15 @@ func (l layout) conf(t testing.TB) string {
 type host struct {
 	*root
 	ports  map[string]int // by service
-	syslog *journal
+	syslog *harness.Journal
 	sep    string // between the parts of a mailbox name
-}
-
-// journal collects what servers write; it is safe for concurrent use.
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
-// String is what was written so far.
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
 }
 
 // start runs Cyrus and saslauthd in a root until the test ends, with a directory of mail that is there. Every user gets a
 // mailbox, and the password that the harness has for users.
 func (r *root) start(t testing.TB, l layout, users ...string) *host {
 	t.Helper()
-	h := &host{root: r, ports: map[string]int{}, syslog: new(journal), sep: "."}
+	h := &host{root: r, ports: map[string]int{}, syslog: new(harness.Journal), sep: "."}
 	saslauthd := []string{"saslauthd", "-d", "-a", "pam", "-n", "2", "-m", "/run/saslauthd"}
 	if l == domain {
 		h.sep, saslauthd = "/", append(saslauthd, "-r")
@@ -177,29 +157,12 @@ func freePort(t testing.TB) int {
 // listen takes what programs of the root write to syslog.
 func (h *host) listen(t testing.TB) {
 	t.Helper()
-	path := h.path("/dev/log")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	must(t, err)
-	must(t, os.Chmod(path, 0o666))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := conn.Read(buf)
-			if err != nil {
-				return
-			}
-			_, _ = fmt.Fprintf(h.syslog, "%s\n", bytes.TrimRight(buf[:n], "\x00\n"))
-		}
-	}()
 	t.Cleanup(func() {
-		_ = conn.Close()
-		<-done
 		if t.Failed() {
 			t.Logf("syslog of %s:\n%s", h.dir, debugging.ReplaceAllString(h.syslog.String(), ""))
 		}
 	})
+	h.syslog.Listen(t, h.path("/dev/log"))
 }
 
 // debugging matches the lines of saslauthd that say nothing.
@@ -209,7 +172,7 @@ var debugging = regexp.MustCompile(`(?m)^<39>.*saslauthd\[.*\n`)
 func (h *host) server(t testing.TB, argv ...string) {
 	t.Helper()
 	cmd := h.command(t, argv...)
-	var out journal
+	var out harness.Journal
 	cmd.Stdout = &out // saslauthd writes the same to stderr and to syslog
 	if argv[0] != "saslauthd" {
 		cmd.Stderr = &out

@@ -3,7 +3,6 @@ package harness
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,24 +31,7 @@ const (
 type Machine struct {
 	dir    string
 	anchor int // a process in its namespace, which keeps it
-	syslog journal
-}
-
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) add(p []byte) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.b.Write(append(bytes.TrimRight(p, "\x00\n"), '\n'))
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
+	syslog Journal
 }
 
 // NewMachine makes surroundings in which mail is /srv/mail. With a site, logins through PAM reach its daemon. copies are
@@ -121,33 +103,12 @@ func (m *Machine) Install(t testing.TB, source, path string) {
 // listen collects what the servers send to syslog.
 func (m *Machine) listen(t testing.TB) {
 	t.Helper()
-	path := m.Path("/log")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 8192)
-		for {
-			n, err := conn.Read(buf)
-			if err != nil {
-				return
-			}
-			m.syslog.add(buf[:n])
-		}
-	}()
 	t.Cleanup(func() {
-		_ = conn.Close()
-		<-done
 		if t.Failed() {
 			t.Logf("syslog:\n%s", &m.syslog)
 		}
 	})
+	m.syslog.Listen(t, m.Path("/log"))
 }
 
 // Syslog is what came to syslog so far.

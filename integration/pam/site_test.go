@@ -4,7 +4,6 @@
 package pam_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 	"github.com/mailcryptfs/mailcryptfs/pam/unlock"
 )
 
@@ -37,26 +37,8 @@ const timeLimit = 1500 * time.Millisecond
 type site struct {
 	t       *testing.T
 	dir     string
-	syslog  *journal
+	syslog  *harness.Journal
 	options string // of the module
-}
-
-// journal collects what hosts and daemon write; it is safe for concurrent use.
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
 }
 
 // module is the shared object under test, built once by TestMain.
@@ -94,7 +76,7 @@ func newSite(t *testing.T, options ...string) *site {
 			t.Error(err)
 		}
 	})
-	s := &site{t: t, dir: dir, syslog: new(journal)}
+	s := &site{t: t, dir: dir, syslog: new(harness.Journal)}
 	s.options = strings.Join(append([]string{
 		"socket=" + s.socket(), fmt.Sprintf("timeout=%d", timeLimit.Milliseconds()),
 	}, options...), " ")
@@ -194,33 +176,12 @@ func (s *site) addUser(name, password string, id int) {
 // listenToSyslog collects what the hosts log.
 func (s *site) listenToSyslog() {
 	s.t.Helper()
-	path := filepath.Join(s.dir, "log")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		s.t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 8192)
-		for {
-			n, err := conn.Read(buf)
-			if err != nil {
-				return
-			}
-			fmt.Fprintf(s.syslog, "%s\n", bytes.TrimRight(buf[:n], "\x00\n"))
-		}
-	}()
 	s.t.Cleanup(func() {
-		_ = conn.Close()
-		<-done
 		if s.t.Failed() {
 			s.t.Logf("syslog:\n%s", s.syslog)
 		}
 	})
+	s.syslog.Listen(s.t, filepath.Join(s.dir, "log"))
 }
 
 // command returns a command that will run in the surroundings.
@@ -248,9 +209,9 @@ func (s *site) run(stdin string, args ...string) (string, error) {
 
 // server starts a command in the surroundings and ends it, with all its children, when the test ends. It returns its
 // process id, and what it writes.
-func (s *site) server(args ...string) (int, *journal) {
+func (s *site) server(args ...string) (int, *harness.Journal) {
 	s.t.Helper()
-	out := new(journal)
+	out := new(harness.Journal)
 	cmd := s.command(context.Background(), args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	// Also if this process dies before its cleanup.
@@ -288,7 +249,7 @@ func (s *site) serve(u unlock.Unlocker) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	log := new(journal)
+	log := new(harness.Journal)
 	go func() {
 		done <- unlock.Serve(ctx, l, u, unlock.Options{Log: slog.New(slog.NewTextHandler(log, nil))})
 	}()

@@ -4,7 +4,6 @@
 package imaphost
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,25 +30,7 @@ type Host struct {
 	addr  string
 	dir   string
 	pid   int
-	log   *journal
-}
-
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
-// String is what was written so far.
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
+	log   *harness.Journal
 }
 
 // Options say how a Host differs from a plain one.
@@ -109,7 +89,7 @@ service imap-postlogin {
 func Prepare(t testing.TB) *Host {
 	t.Helper()
 	dir := harness.Dir(t)
-	return &Host{Anvil: filepath.Join(dir, "run/anvil"), Conf: filepath.Join(dir, "dovecot.conf"), dir: dir, log: new(journal)}
+	return &Host{Anvil: filepath.Join(dir, "run/anvil"), Conf: filepath.Join(dir, "dovecot.conf"), dir: dir, log: new(harness.Journal)}
 }
 
 // Start runs Dovecot over the view of a site until the test ends.
