@@ -42,6 +42,26 @@ func (c *Child) Hear() (string, error) {
 	return "", io.EOF
 }
 
+// Obey answers each line of the test, until the test has nothing more to say. An error ends the child.
+func (c *Child) Obey(answer func(line string) (string, error)) error {
+	for {
+		line, err := c.Hear()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		said, err := answer(line)
+		if err != nil {
+			return err
+		}
+		if err := c.Say("%s", said); err != nil {
+			return err
+		}
+	}
+}
+
 // Int is argument i as a number.
 func (c *Child) Int(i int) int {
 	n, err := strconv.Atoi(c.Args[i])

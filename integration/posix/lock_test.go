@@ -3,7 +3,6 @@ package posix
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -25,21 +24,10 @@ func childFcntl(c *harness.Child) error {
 	if err := c.Say("ready"); err != nil {
 		return err
 	}
-	for {
-		line, err := c.Hear()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := c.Say("%s", obey(f, c.Args[0], strings.Fields(line))); err != nil {
-			return err
-		}
-	}
+	return c.Obey(func(line string) (string, error) { return operateLock(f, c.Args[0], strings.Fields(line)), nil })
 }
 
-func obey(f *os.File, path string, words []string) string {
+func operateLock(f *os.File, path string, words []string) string {
 	var err error
 	switch words[0] {
 	case "close":
@@ -215,28 +203,19 @@ func childFlock(c *harness.Child) error {
 	if err := c.Say("ready"); err != nil {
 		return err
 	}
-	for {
-		line, err := c.Hear()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return c.Obey(func(line string) (string, error) {
 		op, isOp := map[string]int{"ex": unix.LOCK_EX, "sh": unix.LOCK_SH, "un": unix.LOCK_UN}[line]
+		var err error
 		if isOp {
 			err = unix.Flock(int(f.Fd()), op|unix.LOCK_NB)
 		} else {
 			err = f.Close()
 		}
-		answer := "ok"
 		if err != nil {
-			answer = err.Error()
+			return err.Error(), nil
 		}
-		if err := c.Say("%s", answer); err != nil {
-			return err
-		}
-	}
+		return "ok", nil
+	})
 }
 
 func testFlock(t *testing.T, p *place) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -20,31 +19,19 @@ func childWrite(c *harness.Child) error {
 	if err != nil {
 		return err
 	}
-	for {
-		line, err := c.Hear()
-		if errors.Is(err, io.EOF) {
-			return f.Close()
-		}
-		if err != nil {
-			return err
-		}
+	err = c.Obey(func(line string) (string, error) {
 		w := strings.Fields(line)
 		n := make([]int, len(w))
 		for i := range w {
 			n[i], _ = strconv.Atoi(w[i])
 		}
 		if w[0] == "trunc" {
-			err = f.Truncate(int64(n[1]))
-		} else {
-			_, err = f.WriteAt(bytes.Repeat([]byte{byte(n[1])}, n[2]), int64(n[0]))
+			return "ok", f.Truncate(int64(n[1]))
 		}
-		if err != nil {
-			return err
-		}
-		if err := c.Say("ok"); err != nil {
-			return err
-		}
-	}
+		_, err := f.WriteAt(bytes.Repeat([]byte{byte(n[1])}, n[2]), int64(n[0]))
+		return "ok", err
+	})
+	return errors.Join(err, f.Close())
 }
 
 // mapShared maps the beginning of a file; the mapping goes when the test ends.
@@ -152,26 +139,15 @@ func childMapWriter(c *harness.Child) error {
 	if err != nil {
 		return err
 	}
-	for {
-		line, err := c.Hear()
-		if errors.Is(err, io.EOF) {
-			return nil // neither munmap nor close: the end of the process does both
-		}
-		if err != nil {
-			return err
-		}
+	// Neither munmap nor close: the end of the process does both.
+	return c.Obey(func(line string) (string, error) {
 		var off, b, n int
 		if _, err := fmt.Sscan(line, &off, &b, &n); err != nil {
-			return err
+			return "", err
 		}
 		copy(m[off:off+n], bytes.Repeat([]byte{byte(b)}, n))
-		if err := unix.Msync(m, unix.MS_SYNC); err != nil {
-			return err
-		}
-		if err := c.Say("ok"); err != nil {
-			return err
-		}
-	}
+		return "ok", unix.Msync(m, unix.MS_SYNC)
+	})
 }
 
 // testMapWriterProcess: stores of another process, after msync, are seen by read and by mappings here.

@@ -3,7 +3,6 @@ package posix
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -20,26 +19,17 @@ func childAs(c *harness.Child) error {
 	if err := c.Say("ready"); err != nil {
 		return err
 	}
-	for {
-		line, err := c.Hear()
-		if errors.Is(err, io.EOF) {
-			return nil
+	return c.Obey(func(line string) (string, error) {
+		err := operate(strings.Fields(line))
+		if err == nil {
+			return "ok", nil
 		}
-		if err != nil {
-			return err
+		var number unix.Errno
+		if !errors.As(err, &number) {
+			return "", err
 		}
-		answer := "ok"
-		if err := operate(strings.Fields(line)); err != nil {
-			var number unix.Errno
-			if !errors.As(err, &number) {
-				return err
-			}
-			answer = unix.ErrnoName(number)
-		}
-		if err := c.Say("%s", answer); err != nil {
-			return err
-		}
-	}
+		return unix.ErrnoName(number), nil
+	})
 }
 
 func operate(w []string) error {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"slices"
@@ -63,31 +62,17 @@ func childDisk(c *harness.Child) error {
 
 // obey does what the test says.
 func (d *disk) obey(c *harness.Child) error {
-	for {
-		line, err := c.Hear()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return c.Obey(func(line string) (string, error) {
 		switch w := strings.Fields(line); w[0] {
 		case "record":
 			clock, err := writers.NewClock(w[1])
-			if err := errors.Join(err, d.record(clock, w[2])); err != nil {
-				return err
-			}
+			return "done", errors.Join(err, d.record(clock, w[2]))
 		case "stop":
-			if err := d.stop(w[1]); err != nil {
-				return err
-			}
+			return "done", d.stop(w[1])
 		default:
-			return fmt.Errorf("what is %q?", line)
+			return "", fmt.Errorf("what is %q?", line)
 		}
-		if err := c.Say("done"); err != nil {
-			return err
-		}
-	}
+	})
 }
 
 // served is a disk as the test sees it.

@@ -33,36 +33,17 @@ func childHold(c *harness.Child) error {
 	if err := c.Say("%d", m[0]); err != nil {
 		return err
 	}
-	for {
-		line, err := c.Hear()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		answer := ""
-		switch line {
-		case "resident":
+	return c.Obey(func(line string) (string, error) {
+		if line == "resident" {
 			n, err := resident(f, len(m))
-			if err != nil {
-				return err
-			}
-			answer = fmt.Sprint(n)
-		default:
-			b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<40))
-			if err != nil {
-				return err
-			}
-			if line == "read" && !bytes.Equal(b, m) {
-				return errors.New("the mapping differs from what read gives")
-			}
-			answer = fmt.Sprint(len(b))
+			return fmt.Sprint(n), err
 		}
-		if err := c.Say("%s", answer); err != nil {
-			return err
+		b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<40))
+		if err == nil && line == "read" && !bytes.Equal(b, m) {
+			err = errors.New("the mapping differs from what read gives")
 		}
-	}
+		return fmt.Sprint(len(b)), err
+	})
 }
 
 // resident counts the pages of a file in the kernel's cache; a fresh mapping asks without touching any.
