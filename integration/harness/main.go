@@ -56,6 +56,19 @@ func WithoutRace() {
 	}
 }
 
+// AsShipped has the following sites of a test run a binary that is built as for users: it erases what it leaves on the
+// heap, and has no race detector, whose shadow memory would be measured and searched too.
+func AsShipped(t testing.TB) {
+	t.Helper()
+	binary := filepath.Join(Dir(t), "mailcryptfs")
+	cmd := exec.Command("go", "build", "-o", binary, "github.com/mailcryptfs/mailcryptfs/cmd/mailcryptfs")
+	cmd.Env = append(os.Environ(), "GOEXPERIMENT=runtimesecret")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v: %s", err, out)
+	}
+	t.Setenv(envBinary, binary)
+}
+
 // imageDir is where the images of filesystems lie, beside the directory for everything else.
 func imageDir(dir string) string { return dir + ".images" }
 

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -140,22 +139,6 @@ func rawFrame(socket string, frame []byte, pause time.Duration) ([]byte, error) 
 	return io.ReadAll(conn)
 }
 
-// rss is how much memory a process has now, in KiB.
-func rss(t testing.TB, pid int) int {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	must(t, err)
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, err := strconv.Atoi(strings.Fields(rest)[0])
-			must(t, err)
-			return n
-		}
-	}
-	t.Fatal("no VmRSS")
-	return 0
-}
-
 // TestRubbishOnSockets sends malformed, oversized and slow frames to both sockets: memory stays bounded, and who asks properly
 // is answered.
 func TestRubbishOnSockets(t *testing.T) {
@@ -163,7 +146,7 @@ func TestRubbishOnSockets(t *testing.T) {
 	s.Announce(`PAM request`)
 	s.Enroll(t, "alice")
 	pam := filepath.Join(filepath.Dir(s.Control), "pam.sock")
-	before := rss(t, s.PID())
+	before := harness.ProcStatus(t, s.PID(), "VmRSS")
 	m := rand.New(rand.NewPCG(seed(t), 3))
 	good, err := wire.Request{Kind: wire.Login, User: "alice", Service: "imap", Password: harness.Password("alice")}.Append(nil)
 	must(t, err)
@@ -203,7 +186,7 @@ func TestRubbishOnSockets(t *testing.T) {
 	if err != nil || a.Status != wire.OK {
 		t.Errorf("a login: %v %v", a, err)
 	}
-	if after := rss(t, s.PID()); after > before+100<<10 {
+	if after := harness.ProcStatus(t, s.PID(), "VmRSS"); after > before+100<<10 {
 		t.Errorf("%d KiB before, %d KiB after", before, after)
 	}
 	if bad := mistakes(journal(t, s)); len(bad) > 0 {
@@ -233,7 +216,7 @@ func TestFloodOfLogins(t *testing.T) {
 	own := maildir(t, s.View, "user0") + "/cur/1"
 	deliver(t, own, text("user0", "1", 0, 9000))
 	pam := filepath.Join(filepath.Dir(s.Control), "pam.sock")
-	before, most := rss(t, s.PID()), 0
+	before, most := harness.ProcStatus(t, s.PID(), "VmRSS"), 0
 	stop := make(chan struct{})
 	var flood, watch sync.WaitGroup
 	var mu sync.Mutex
@@ -257,7 +240,7 @@ func TestFloodOfLogins(t *testing.T) {
 			if got, err := read(own); err != nil || !bytes.Equal(got, text("user0", "1", 0, 9000)) {
 				t.Errorf("%s: %v", own, err)
 			}
-			slowest, most = max(slowest, time.Since(began)), max(most, rss(t, s.PID()))
+			slowest, most = max(slowest, time.Since(began)), max(most, harness.ProcStatus(t, s.PID(), "VmRSS"))
 			select {
 			case <-stop:
 				return

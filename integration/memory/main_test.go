@@ -2,7 +2,6 @@ package memory
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -10,26 +9,6 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m, nil)) }
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// shipped has the following sites of the test run a binary that is built as for users: it erases what it leaves on the heap,
-// and has no race detector, whose shadow memory would be searched too.
-func shipped(t *testing.T) {
-	t.Helper()
-	binary := filepath.Join(harness.Dir(t), "mailcryptfs")
-	cmd := exec.Command("go", "build", "-o", binary, "github.com/mailcryptfs/mailcryptfs/cmd/mailcryptfs")
-	cmd.Env = append(os.Environ(), "GOEXPERIMENT=runtimesecret")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
-	}
-	t.Setenv("MAILCRYPTFS_TEST_BINARY", binary)
-}
 
 // maildir makes a mailbox in the view.
 func maildir(t testing.TB, s *harness.Site, user string) string {

@@ -13,95 +13,10 @@ import (
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
-	"github.com/mailcryptfs/mailcryptfs/keyring/account"
-	"github.com/mailcryptfs/mailcryptfs/keyring/records"
-	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
-	siteKeys "github.com/mailcryptfs/mailcryptfs/keyring/site"
-	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 	"github.com/mailcryptfs/mailcryptfs/pam/wire"
 )
 
-// secretsOf opens a user's key record as the daemon does and returns what the daemon must forget: everything that the
-// passwords lead to.
-func secretsOf(t *testing.T, s *harness.Site, user string, passwords ...[]byte) (all []needle) {
-	t.Helper()
-	u := account.User(user)
-	keys, err := siteKeys.Load(s.Secret)
-	must(t, err)
-	defer keys.Wipe()
-	dir, err := records.Open(s.Store, keys.RecordMAC)
-	must(t, err)
-	defer dir.Close()
-	rec, err := dir.Read(u)
-	must(t, err)
-	salt, err := keys.ArgonSalt(rec.Salt[:])
-	must(t, err)
-	add := func(what string, k *secret.Key) {
-		must(t, k.Use(func(b []byte) error {
-			all = append(all, needle{what, bytes.Clone(b)})
-			return nil
-		}))
-	}
-	opened := false
-	for _, password := range passwords {
-		all = append(all, needle{"password", password})
-		for _, sl := range rec.Slots {
-			if sl.Kind != slot.KindPassword {
-				continue
-			}
-			hash, err := slot.Hash(bytes.Clone(password), slot.Salt(salt), sl.Params)
-			must(t, err)
-			seed, err := slot.PasswordSeed(hash, sl.ID)
-			must(t, err)
-			add("hash of a password", hash)
-			add("key of a slot", seed)
-			identity, err := slot.Unwrap(sl.Wrapped, seed, sl.Public, slot.Place{User: u, Kind: sl.Kind, Slot: sl.ID}, rec.Public[:])
-			if err != nil || opened {
-				continue
-			}
-			opened = true
-			must(t, identity.Use(func(b []byte) error {
-				all = append(all, needle{"identity key", bytes.Clone(b)})
-				return nil
-			}))
-			for _, ck := range rec.ContentKeys {
-				k, err := identity.Open(u, ck.ID, ck.Sealed)
-				must(t, err)
-				add("content key", k)
-			}
-			all = append(all, deliveryKeys(t, s, u, identity)...)
-		}
-	}
-	if !opened {
-		t.Fatal("no password opens a slot")
-	}
-	return all
-}
-
-// deliveryKeys are the keys under which mail came while the user was locked.
-func deliveryKeys(t *testing.T, s *harness.Site, u account.User, identity *slot.Identity) (all []needle) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(s.Store, ".mailcryptfs/users", u.Escape(), "delivery/*.toml"))
-	must(t, err)
-	keys, err := siteKeys.Load(s.Secret)
-	must(t, err)
-	defer keys.Wipe()
-	for _, path := range files {
-		b, err := os.ReadFile(path)
-		must(t, err)
-		d, err := records.ParseDelivery(b, keys.RecordMAC)
-		must(t, err)
-		k, err := identity.Open(u, d.ID, d.Sealed)
-		must(t, err)
-		must(t, k.Use(func(b []byte) error {
-			all = append(all, needle{"delivery key", bytes.Clone(b)})
-			return nil
-		}))
-	}
-	return all
-}
-
-func count(found map[string]hits, f func(hits) int) (n int) {
+func count(found map[string]Hits, f func(Hits) int) (n int) {
 	for _, h := range found {
 		n += f(h)
 	}
@@ -111,7 +26,7 @@ func count(found map[string]hits, f func(hits) int) (n int) {
 // TestMemoryAfterLock looks for the secrets of a user in the daemon's memory: they are there while the user is unlocked (or
 // the search would find nothing at all), keys of content in locked pages alone, and nothing of them is left after the lock.
 func TestMemoryAfterLock(t *testing.T) {
-	shipped(t)
+	harness.AsShipped(t)
 	s := harness.New(t, harness.Options{Profile: "dovecot-maildir", Epoch: "1s"})
 	addLines(t, s, "enroll = \"auto\"\nrecovery = \"none\"\n")
 	s.Serve(t)
@@ -163,29 +78,29 @@ func TestMemoryAfterLock(t *testing.T) {
 			box = maildir(t, s, user)
 		}
 		use(true)
-		needles := secretsOf(t, s, user, first, password)
-		found := inMemory(t, s.PID(), needles)
+		needles := SecretsOf(t, s, user, first, password)
+		found := Find(t, s.PID(), needles)
 		t.Logf("%d, unlocked: %v", i, found)
 		for _, what := range []string{"identity key", "content key"} {
-			if found[what].locked == 0 {
+			if found[what].Locked == 0 {
 				t.Errorf("%d: the search does not even find the %s, which is in use", i, what)
 			}
-			if found[what].loose > 0 {
+			if found[what].Loose > 0 {
 				t.Errorf("%d: the %s is in memory that may be swapped or dumped", i, what)
 			}
 		}
 		must(t, callOK(s.Call(t, nil, "lock", user)))
-		found = inMemory(t, s.PID(), needles)
+		found = Find(t, s.PID(), needles)
 		t.Logf("%d, locked: %v", i, found)
 		for _, what := range []string{"identity key", "content key", "delivery key"} {
-			if found[what] != (hits{}) {
+			if found[what] != (Hits{}) {
 				t.Errorf("%d: the %s is in the daemon's memory after the lock: %+v", i, what, found[what])
 			}
 		}
 		// What leads to the keys, as soon as the collector has run.
 		harness.Eventually(t, 10*time.Second, "everything that leads to the keys is erased", func() bool {
-			found = inMemory(t, s.PID(), needles)
-			return count(found, func(h hits) int { return h.locked + h.loose }) == 0
+			found = Find(t, s.PID(), needles)
+			return count(found, func(h Hits) int { return h.Locked + h.Loose }) == 0
 		})
 		use(false) // under a delivery key, which ends with its epoch
 		harness.Eventually(t, 20*time.Second, "the delivery key is gone", func() bool {
@@ -193,10 +108,10 @@ func TestMemoryAfterLock(t *testing.T) {
 		})
 	}
 	login(password)
-	needles := secretsOf(t, s, user, first, password)
+	needles := SecretsOf(t, s, user, first, password)
 	must(t, callOK(s.Call(t, nil, "lock", user)))
 	harness.Eventually(t, 10*time.Second, "everything is erased", func() bool {
-		return count(inMemory(t, s.PID(), needles), func(h hits) int { return h.locked + h.loose }) == 0
+		return count(Find(t, s.PID(), needles), func(h Hits) int { return h.Locked + h.Loose }) == 0
 	})
 	t.Logf("searched for %d secrets, delivery keys among them", len(needles))
 	noSecrets(t, s, needles, readAll(t, filepath.Join(filepath.Dir(s.Config), "log")))
@@ -217,11 +132,11 @@ func readAll(t testing.TB, path string) string {
 }
 
 // noSecrets fails the test if a text has a secret in it, as it is or in hex.
-func noSecrets(t testing.TB, s *harness.Site, needles []needle, text string) {
+func noSecrets(t testing.TB, s *harness.Site, needles []Secret, text string) {
 	t.Helper()
 	for _, n := range needles {
-		if strings.Contains(text, string(n.bytes)) || strings.Contains(strings.ToLower(text), hex.EncodeToString(n.bytes)) {
-			t.Errorf("the %s is in a text that anybody may read", n.what)
+		if strings.Contains(text, string(n.Bytes)) || strings.Contains(strings.ToLower(text), hex.EncodeToString(n.Bytes)) {
+			t.Errorf("the %s is in a text that anybody may read", n.What)
 		}
 	}
 }
@@ -229,15 +144,15 @@ func noSecrets(t testing.TB, s *harness.Site, needles []needle, text string) {
 // TestDaemonProcess: no core file, no secret in what the kernel shows of the process, locked pages, and a dump of all its
 // goroutines tells nothing either.
 func TestDaemonProcess(t *testing.T) {
-	shipped(t)
+	harness.AsShipped(t)
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice")
 	s.Unlock(t, "alice")
-	needles := secretsOf(t, s, "alice", harness.Password("alice"))
+	needles := SecretsOf(t, s, "alice", harness.Password("alice"))
 	raw, err := hex.DecodeString(strings.TrimSpace(strings.TrimPrefix(readAll(t, s.Secret), "mailcryptfs-site-secret-1:")))
 	must(t, err)
-	needles = append(needles, needle{"site secret", raw})
-	if found := inMemory(t, s.PID(), needles); found["site secret"].loose > 0 {
+	needles = append(needles, Secret{"site secret", raw})
+	if found := Find(t, s.PID(), needles); found["site secret"].Loose > 0 {
 		t.Errorf("the site secret is in memory that may be swapped or dumped: %+v", found["site secret"])
 	}
 	proc := fmt.Sprintf("/proc/%d/", s.PID())

@@ -1,14 +1,14 @@
 package soak
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
 // sample is what the daemon uses at one time.
@@ -19,20 +19,9 @@ type sample struct {
 
 func (k *soak) sample() sample {
 	var x sample
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", k.s.PID()))
-	must(k, err)
-	x.descriptors = len(entries)
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", k.s.PID()))
-	must(k, err)
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		switch f[0] {
-		case "VmRSS:":
-			x.resident, _ = strconv.Atoi(f[1])
-		case "Threads:":
-			x.threads, _ = strconv.Atoi(f[1])
-		}
-	}
+	pid := k.s.PID()
+	x.descriptors = harness.Descriptors(k, pid)
+	x.resident, x.threads = harness.ProcStatus(k, pid, "VmRSS"), harness.ProcStatus(k, pid, "Threads")
 	x.inodes = k.counters()["inodes"].(float64)
 	return x
 }

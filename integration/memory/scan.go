@@ -10,14 +10,8 @@ import (
 	"testing"
 )
 
-// needle is a secret to look for.
-type needle struct {
-	what  string
-	bytes []byte
-}
-
-// hits are how often a needle was found: in pages that the kernel keeps in memory and out of core dumps, and in others.
-type hits struct{ locked, loose int }
+// Hits are how often a secret was found: in pages that the kernel keeps in memory and out of core dumps, and in others.
+type Hits struct{ Locked, Loose int }
 
 // mapping is a range of a process's memory.
 type mapping struct {
@@ -49,13 +43,13 @@ func mappings(t testing.TB, pid int) (all []mapping) {
 	return slices.DeleteFunc(all, func(m mapping) bool { return !slices.Contains(m.flags, "rd") || strings.HasPrefix(m.path, "[v") })
 }
 
-// inMemory searches all memory of a process.
-func inMemory(t testing.TB, pid int, needles []needle) map[string]hits {
+// Find searches all memory of a process, and tells how often it found each kind of secret.
+func Find(t testing.TB, pid int, secrets []Secret) map[string]Hits {
 	t.Helper()
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
 	must(t, err)
 	defer func() { _ = mem.Close() }()
-	found, total := map[string]hits{}, 0
+	found, total := map[string]Hits{}, 0
 	buf := make([]byte, 8<<20)
 	for _, m := range mappings(t, pid) {
 		safe := slices.Contains(m.flags, "lo") && slices.Contains(m.flags, "dd")
@@ -63,14 +57,14 @@ func inMemory(t testing.TB, pid int, needles []needle) map[string]hits {
 		for at := m.from; at < m.to; at += int64(len(buf)) - overlap {
 			n, _ := mem.ReadAt(buf[:min(int64(len(buf)), m.to-at)], at) // guard pages cannot be read
 			total += n
-			for _, x := range needles {
-				h := found[x.what]
-				if c := bytes.Count(buf[:n], x.bytes); safe {
-					h.locked += c
+			for _, x := range secrets {
+				h := found[x.What]
+				if c := bytes.Count(buf[:n], x.Bytes); safe {
+					h.Locked += c
 				} else {
-					h.loose += c
+					h.Loose += c
 				}
-				found[x.what] = h
+				found[x.What] = h
 			}
 			if at+int64(n) >= m.to || n == 0 {
 				break
