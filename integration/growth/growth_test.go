@@ -1,16 +1,65 @@
-package view
+// Package growth checks what the daemon needs for many users and many files: memory, descriptors, and that nothing is left
+// behind. It runs without the race detector, which needs several times the memory for itself.
+package growth
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/mailcryptfs/mailcryptfs/integration/client"
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
+
+func TestMain(m *testing.M) {
+	harness.WithoutRace()
+	os.Exit(harness.Main(m, nil))
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// maildir makes the directories of a mailbox.
+func maildir(t testing.TB, box string) string {
+	t.Helper()
+	for _, d := range []string{"cur", "new", "tmp"} {
+		must(t, os.MkdirAll(filepath.Join(box, d), 0o700))
+	}
+	return box
+}
+
+// deliver puts a message into a folder by way of tmp/.
+func deliver(box, to, text string) error {
+	tmp := filepath.Join(box, "tmp", filepath.Base(to))
+	return errors.Join(os.WriteFile(tmp, []byte(text), 0o600), os.Rename(tmp, filepath.Join(box, to)))
+}
+
+// left counts the files of the store, but those of keys.
+func left(t testing.TB, store string) (n int) {
+	t.Helper()
+	must(t, filepath.WalkDir(store, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == ".mailcryptfs":
+			return fs.SkipDir
+		case d.Type().IsRegular():
+			n++
+		}
+		return nil
+	}))
+	return n
+}
 
 // usage is what a process takes: resident memory in KiB, and descriptors.
 func usage(t testing.TB, pid int) (rss, fds int) {
@@ -54,10 +103,10 @@ func TestManyUsers(t *testing.T) {
 	box := func(i int) string { return fmt.Sprintf("%s/example.org/user%d", s.View, i) }
 	parallel(users, func(i int) { s.Enroll(t, name(i)) })
 	parallel(unlocked, func(i int) { s.Unlock(t, name(i*users/unlocked)) })
-	must(t, os.Mkdir(s.View+"/example.org", 0o755))
 	parallel(users, func(i int) {
-		maildir(t, s.View+"/example.org", fmt.Sprint("user", i))
-		deliver(t, box(i), "m", message(name(i), 3000))
+		if err := deliver(maildir(t, box(i)), "new/m", client.Message(name(i), 50)); err != nil {
+			t.Error(err)
+		}
 	})
 	v := s.Status(t)
 	if fmt.Sprint(v["users"], v["unlocked"]) != fmt.Sprint(users, unlocked) {
@@ -68,7 +117,7 @@ func TestManyUsers(t *testing.T) {
 	parallel(users, func(i int) {
 		b, err := os.ReadFile(box(i) + "/new/m")
 		switch open := i%(users/unlocked) == 0; {
-		case open && (err != nil || string(b) != string(message(name(i), 3000))):
+		case open && (err != nil || string(b) != client.Message(name(i), 50)):
 			t.Errorf("unlocked user %d: %v", i, err)
 		case !open && !errors.Is(err, os.ErrPermission):
 			t.Errorf("locked user %d: %v", i, err)
@@ -76,7 +125,7 @@ func TestManyUsers(t *testing.T) {
 	})
 	rss, fds := usage(t, s.PID())
 	t.Logf("%d KiB resident, %d descriptors", rss, fds)
-	if rss > 400<<10 {
+	if rss > 200<<10 {
 		t.Errorf("%d KiB resident", rss)
 	}
 }
@@ -87,15 +136,16 @@ func TestLongLoop(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice", "bob")
 	s.Unlock(t, "alice")
-	boxes := []string{maildir(t, s.View, "alice"), maildir(t, s.View, "bob")}
-	content := message("loop", 6000)
+	boxes := []string{maildir(t, s.View+"/alice"), maildir(t, s.View+"/bob")}
+	text := client.Message("loop", 90)
 	one := func(i int) {
-		box := boxes[i%2]
-		tmp, path := fmt.Sprintf("%s/tmp/%d", box, i), fmt.Sprintf("%s/cur/%d:2,S", box, i)
-		must(t, os.WriteFile(tmp, content, 0o600))
-		must(t, os.Rename(tmp, path))
-		readable(t, path, content)
-		must(t, os.Remove(path))
+		box, name := boxes[i%2], fmt.Sprintf("cur/%d:2,S", i)
+		must(t, deliver(box, name, text))
+		b, err := os.ReadFile(filepath.Join(box, name))
+		if err != nil || string(b) != text {
+			t.Fatalf("message %d: %d bytes, %v", i, len(b), err)
+		}
+		must(t, os.Remove(filepath.Join(box, name)))
 	}
 	for i := range warm {
 		one(i)
@@ -112,7 +162,7 @@ func TestLongLoop(t *testing.T) {
 	if fdsAfter > fds+20 {
 		t.Errorf("descriptors grew from %d to %d", fds, fdsAfter)
 	}
-	if left := storeFiles(t, s); len(left) != 0 {
-		t.Errorf("%d files are left in the store", len(left))
+	if n := left(t, s.Store); n != 0 {
+		t.Errorf("%d files are left in the store", n)
 	}
 }
