@@ -24,13 +24,26 @@ type IMAP struct {
 	tag  int
 }
 
-// NewIMAP reads the greeting of a server. The connection is closed when the test ends.
+// OpenIMAP reads the greeting of a server. The caller closes the connection if there is none.
+func OpenIMAP(conn net.Conn) (*IMAP, error) {
+	c := &IMAP{conn: conn, in: bufio.NewReader(conn)}
+	line, err := c.Line()
+	if err == nil && !strings.HasPrefix(line, "* OK") {
+		err = errors.New("not OK")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the IMAP server's greeting: %q: %w", line, err)
+	}
+	return c, nil
+}
+
+// NewIMAP is OpenIMAP for servers that must answer. The connection is closed when the test ends.
 func NewIMAP(t testing.TB, conn net.Conn) *IMAP {
 	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
-	c := &IMAP{conn: conn, in: bufio.NewReader(conn)}
-	if line, err := c.Line(); err != nil || !strings.HasPrefix(line, "* OK") {
-		t.Fatalf("the IMAP server's greeting: %q %v", line, err)
+	c, err := OpenIMAP(conn)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return c
 }
@@ -128,6 +141,12 @@ func (c *IMAP) Idle(t testing.TB) {
 	if line, err := c.Line(); err != nil || !strings.HasPrefix(line, "+ ") {
 		t.Fatalf("IDLE: %q %v", line, err)
 	}
+}
+
+// Logout ends the session as a client does.
+func (c *IMAP) Logout() error {
+	_, err := c.Do("LOGOUT")
+	return errors.Join(err, c.conn.Close())
 }
 
 // Close ends the connection without a word.

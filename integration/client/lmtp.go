@@ -15,9 +15,12 @@ import (
 
 // Transaction is an LMTP session (RFC 2033) whose recipients have been named.
 type Transaction struct {
-	Answers []string // for each recipient: "250", or what the server says instead
+	Answers []string // for each recipient: "250", what the server says instead, or Gone
 	c       *textproto.Conn
 }
+
+// Gone is how an answer begins that the server did not give: it closed the connection.
+const Gone = "the connection is gone: "
 
 // Begin names sender and recipients on a connection to an LMTP server.
 func Begin(t testing.TB, conn net.Conn, users ...string) *Transaction {
@@ -51,7 +54,7 @@ func (x *Transaction) say(t testing.TB, want int, format string, args ...any) st
 		code, text, err = x.c.ReadResponse(0)
 	}
 	if err != nil && code == 0 {
-		return "the connection is gone: " + err.Error()
+		return Gone + err.Error()
 	}
 	if code != want {
 		return fmt.Sprintf("%d %s", code, text)

@@ -138,7 +138,7 @@ func testUserRename(t *testing.T, l layout) {
 			root.OK(t, "RENAME user.alicia user.alice")
 		}
 		// A RENAME there and back counts as a change, on any file system.
-		same(t, "as before", modseq.ReplaceAllString(before, "*"), modseq.ReplaceAllString(s.snapshot(t, "alice"), "*"))
+		client.Same(t, "as before", modseq.ReplaceAllString(before, "*"), modseq.ReplaceAllString(s.snapshot(t, "alice"), "*"))
 		s.refused(t, "alice")
 	})
 	s.Unlock(t, "alice")

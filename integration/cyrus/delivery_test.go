@@ -3,8 +3,6 @@ package cyrus
 import (
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/mailcryptfs/mailcryptfs/integration/client"
@@ -35,29 +33,15 @@ func testDelivery(t *testing.T, l layout) {
 	for _, u := range modes {
 		s.enter(t, u).OK(t, "CREATE INBOX.Work")
 	}
-	want := map[string]int{} // deliveries by subject
+	sorted := client.NewSorted(prefix)
 	round := func(name string) {
 		t.Helper()
-		for _, subject := range []string{"plain", "to-work", "to-new", "to-flags", "flags-new"} {
-			subject += " " + name
-			s.deliver(t, client.Message(subject, 3), modes...)
-			want[subject]++
-		}
-		alone := "alone " + name
-		for _, u := range modes {
-			s.deliver(t, client.Message(alone, 1), u)
-		}
-		want[alone]++
-		large := "large " + name
-		s.deliver(t, client.Message(large, 5000), modes...)
-		want[large]++
-		var all sync.WaitGroup
-		for i := range 20 {
-			subject := "parallel " + string(rune('a'+i)) + " " + name
-			want[subject]++
-			all.Go(func() { s.deliver(t, client.Message(subject, 3*i), modes...) })
-		}
-		all.Wait()
+		sorted.Round(name, func(message string) { s.deliver(t, message, modes...) })
+		sorted.Deliver("alone "+name, 1, func(message string) {
+			for _, u := range modes {
+				s.deliver(t, message, u)
+			}
+		})
 	}
 	round("first")
 	s.Unlock(t, "cycle")
@@ -72,7 +56,7 @@ func testDelivery(t *testing.T, l layout) {
 	s.refused(t, "locked")
 	s.Unlock(t, "cycle", "locked")
 	for _, u := range modes {
-		t.Run(u, func(t *testing.T) { s.arrived(t, u, want) })
+		t.Run(u, func(t *testing.T) { s.arrived(t, u, sorted) })
 	}
 	s.judgeLog(t, nil)
 }
@@ -94,55 +78,10 @@ func (s *site) forgetCompiled(t testing.TB, users int) {
 }
 
 // arrived checks that a user has each message once, whole, and in its folder with its flags.
-func (s *site) arrived(t *testing.T, user string, want map[string]int) {
+func (s *site) arrived(t *testing.T, user string, sorted *client.Sorted) {
 	t.Helper()
 	s.noStage(t)
-	got := map[string]int{}
-	for place, text := range s.bodies(t, user) {
-		_, rest, _ := strings.Cut(text, "Subject: ")
-		subject, _, _ := strings.Cut(rest, "\r\n")
-		got[subject]++
-		folder, _, _ := strings.Cut(place, "/")
-		if wanted := folderOf(subject); folder != wanted {
-			t.Errorf("%q is in %s, not in %s", subject, folder, wanted)
-		}
-		lines := strings.Count(text, "line ")
-		if !strings.HasSuffix(strings.TrimSuffix(text, ")"), client.CRLF(client.Message(subject, lines))) {
-			t.Errorf("%q is damaged: %.500q", subject, text)
-		}
-	}
-	for subject, n := range want {
-		if got[subject] != n {
-			t.Errorf("%q: %d times, want %d", subject, got[subject], n)
-		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("%d subjects, want %d", len(got), len(want))
-	}
-	c := s.enter(t, user)
-	flags := func(folder, search string, n int) {
-		t.Helper()
-		c.OK(t, "EXAMINE %q", folder)
-		if found := strings.Fields(c.OK(t, "SEARCH %s", search)[0])[2:]; len(found) != n {
-			t.Errorf("%s in %s: %q, want %d", search, folder, found, n)
-		}
-	}
-	flags("INBOX", "FLAGGED KEYWORD $Label1 KEYWORD custom", 3)
-	flags("INBOX", "FLAGGED", 3)
-	flags("INBOX.Flags", "SEEN KEYWORD other", 3)
-	flags("INBOX.Work", "ALL", 3)
-}
-
-func folderOf(subject string) string {
-	switch {
-	case strings.HasPrefix(subject, "to-work"):
-		return "INBOX.Work"
-	case strings.HasPrefix(subject, "flags-new"):
-		return "INBOX.Flags"
-	case strings.HasPrefix(subject, "to-new"):
-		return "INBOX.Made.By Sieve"
-	}
-	return "INBOX"
+	sorted.Arrived(t, s.enter(t, user), s.bodies(t, user))
 }
 
 // noStage checks that no delivery has left anything behind.

@@ -23,14 +23,14 @@ func TestInvariance(t *testing.T) {
 func testInvariance(t *testing.T, l layout) {
 	const user = "alice"
 	s := newSite(t, options{layout: l}, user)
-	s.populate(t, user)
+	messages := s.populate(t, user)
 	before := s.snapshot(t, user)
 	open := s.enter(t, user)
 	open.OK(t, "SELECT INBOX")
 	var bodies map[string]string
 	check := func(step string, unlocked bool) {
 		t.Helper()
-		same(t, step, before, s.snapshot(t, user))
+		client.Same(t, step, before, s.snapshot(t, user))
 		if news := open.OK(t, "NOOP"); len(news) > 0 {
 			t.Errorf("%s: an open session hears %q", step, news)
 		}
@@ -83,8 +83,8 @@ func testInvariance(t *testing.T, l layout) {
 	check("lock after conversion", false)
 	s.Unlock(t, user)
 	check("unlock at the end", true)
-	if want := 3*4 + 2; len(bodies) != want {
-		t.Errorf("%d messages, want %d", len(bodies), want)
+	if len(bodies) != messages {
+		t.Errorf("%d messages, want %d", len(bodies), messages)
 	}
 	out, ok := s.tool(t, "reconstruct", "-r", "-n", "-G", "user."+user)
 	if !ok || strings.Contains(out, "mismatch") || strings.Contains(out, "missing") {
@@ -96,8 +96,8 @@ func testInvariance(t *testing.T, l layout) {
 	s.judgeLog(t, nil)
 }
 
-// populate fills a mailbox: folders, a renamed one, flags, keywords, dates, subscriptions, a quota, and a missing UID.
-func (s *site) populate(t testing.TB, user string) {
+// populate fills a mailbox, gives it a quota, and returns how many messages it has.
+func (s *site) populate(t testing.TB, user string) int {
 	t.Helper()
 	s.script(t, user)
 	root := s.admin(t)
@@ -105,21 +105,7 @@ func (s *site) populate(t testing.TB, user string) {
 	root.Close()
 	c := s.enter(t, user)
 	defer c.Close()
-	for _, command := range []string{"CREATE INBOX.Work", "CREATE INBOX.Old.Name", "CREATE INBOX.Empty", "RENAME INBOX.Old.Name INBOX.New.Name",
-		"SUBSCRIBE INBOX.Work", "SUBSCRIBE INBOX.New.Name"} {
-		c.OK(t, "%s", command)
-	}
-	for i, subject := range []string{"plain", "to-work", "to-flags", "flags-new"} {
-		for j := range 3 {
-			s.deliver(t, client.Message(fmt.Sprintf("%s %d", subject, j), 40*i*j), user)
-		}
-	}
-	for range 3 {
-		c.Append(t, "INBOX.New.Name", "(\\Answered $Later) \"05-Mar-2011 07:08:09 +0100\" ", client.CRLF(client.Message("appended", 200)))
-	}
-	for _, command := range []string{"SELECT INBOX.New.Name", "STORE 2 +FLAGS (\\Deleted)", "EXPUNGE", "SELECT INBOX", "STORE 1 +FLAGS (\\Draft mine)", "CLOSE"} {
-		c.OK(t, "%s", command)
-	}
+	return client.NewSorted(prefix).Populate(t, c, func(message string) { s.deliver(t, message, user) })
 }
 
 // sizes checks that every message has the size that Cyrus says it has.
@@ -127,7 +113,7 @@ func (s *site) sizes(t testing.TB, user string) {
 	t.Helper()
 	c := s.enter(t, user)
 	defer c.Close()
-	for _, folder := range folders(t, c) {
+	for _, folder := range c.Folders(t, own) {
 		c.OK(t, "EXAMINE %q", folder)
 		for _, line := range c.OK(t, "UID FETCH 1:* (RFC822.SIZE BODY.PEEK[])") {
 			var seq, uid, size, length int
@@ -152,7 +138,7 @@ func TestPassword(t *testing.T) {
 	c.OK(t, "SELECT INBOX")
 	before, bodies := s.snapshot(t, user), s.bodies(t, user)
 	s.changePassword(t, user, string(harness.Password(user)), "another one")
-	same(t, "the password was changed", before, s.snapshot(t, user))
+	client.Same(t, "the password was changed", before, s.snapshot(t, user))
 	c.OK(t, "FETCH 1:* BODY.PEEK[]")
 	c.Close()
 	s.Lock(t, user)
@@ -164,7 +150,7 @@ func TestPassword(t *testing.T) {
 	if answer, ok := s.connect(t).Login(user, "another one"); !ok {
 		t.Fatalf("a login with the new password: %q", answer)
 	}
-	same(t, "a login with the new password", before, s.snapshot(t, user))
+	client.Same(t, "a login with the new password", before, s.snapshot(t, user))
 	if now := s.bodies(t, user); !maps.Equal(bodies, now) {
 		t.Errorf("other bodies: %d messages, before %d", len(now), len(bodies))
 	}

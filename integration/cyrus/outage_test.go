@@ -107,7 +107,7 @@ func testOutage(t *testing.T, l layout) {
 	deferred := func(when string, x *client.Transaction) {
 		t.Helper()
 		for i, a := range x.Data(t, client.Message("plain while away", 5)) {
-			if !strings.HasPrefix(a, "4") && !strings.HasPrefix(a, "the connection is gone") {
+			if !strings.HasPrefix(a, "4") && !strings.HasPrefix(a, client.Gone) {
 				t.Errorf("%s: delivery to %s: %s, want 4xx", when, users[i], a)
 			}
 		}
@@ -141,7 +141,7 @@ func testOutage(t *testing.T, l layout) {
 	}
 	s.Serve(t)
 	for i, u := range users {
-		same(t, u+" after the restart", before[i], s.snapshot(t, u))
+		client.Same(t, u+" after the restart", before[i], s.snapshot(t, u))
 	}
 	s.deliver(t, client.Message("plain after", 5), users...)
 	s.Unlock(t, "bob")

@@ -71,7 +71,7 @@ func TestPartitions(t *testing.T) {
 		if dir := s.inbox(t, user); !strings.HasPrefix(dir, s.path(mail+"/"+partition)) {
 			t.Errorf("the mailbox is in %s", dir)
 		}
-		same(t, "on partition "+partition, before, modseq.ReplaceAllString(s.snapshot(t, user), "*"))
+		client.Same(t, "on partition "+partition, before, modseq.ReplaceAllString(s.snapshot(t, user), "*"))
 		s.refused(t, user)
 		s.deliver(t, client.Message("plain on "+partition, 1), user) // into the partition's own stage.
 		c := s.enter(t, user)

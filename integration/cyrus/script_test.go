@@ -127,7 +127,7 @@ func (p *play) perform(t *testing.T, s *site) {
 		}
 	}
 	turn(true)
-	same(t, "the mailbox at the end", stable(p.plain.snapshot(t, p.user)), stable(s.snapshot(t, p.user)))
+	client.Same(t, "the mailbox at the end", stable(p.plain.snapshot(t, p.user)), stable(s.snapshot(t, p.user)))
 	want, got := p.plain.bodies(t, p.user), s.bodies(t, p.user)
 	for place, text := range want {
 		if stable(text) != stable(got[place]) {

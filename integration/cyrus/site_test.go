@@ -158,18 +158,13 @@ func (s *site) unlocked(t testing.TB, user string) bool {
 	return s.Status(t, "--user", user)["unlocked"] == true
 }
 
-// sieve files mail by its subject.
-const sieve = `require ["fileinto", "mailbox", "imap4flags"];
-if header :contains "Subject" "to-work" { fileinto "INBOX.Work"; }
-elsif header :contains "Subject" "to-new" { fileinto :create "INBOX.Made.By Sieve"; }
-elsif header :contains "Subject" "to-flags" { setflag ["\\Flagged", "$Label1", "custom"]; keep; }
-elsif header :contains "Subject" "flags-new" { setflag ["\\Seen", "other"]; fileinto :create "INBOX.Flags"; }
-`
+// prefix is that of the names of a user's folders other than INBOX.
+const prefix = "INBOX."
 
 // script gives a user the Sieve script.
 func (h *host) script(t testing.TB, users ...string) {
 	t.Helper()
 	for _, u := range users {
-		client.PutSieve(t, h.dial(t, "tcp", h.addr("sieve")), u, admin, adminPassword, sieve)
+		client.PutSieve(t, h.dial(t, "tcp", h.addr("sieve")), u, admin, adminPassword, client.NewSorted(prefix).Script())
 	}
 }

@@ -4,9 +4,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/mailcryptfs/mailcryptfs/integration/client"
 )
+
+// own matches the names of a user's own folders.
+const own = "INBOX*"
 
 // snapshot is everything that clients rely on to stay the same, and that needs no message to be opened: folders,
 // subscriptions, quota; UIDVALIDITY, the next UID, and each message's UID, flags, keywords, date, size and position in the
@@ -17,7 +18,7 @@ func (h *host) snapshot(t testing.TB, user string) string {
 	defer c.Close()
 	all := append(c.OK(t, `LIST "" "*"`), c.OK(t, `LSUB "" "*"`)...)
 	all = append(all, c.OK(t, "GETQUOTAROOT INBOX")...)
-	for _, folder := range folders(t, c) {
+	for _, folder := range c.Folders(t, own) {
 		all = append(all, "folder "+folder)
 		all = append(all, c.OK(t, "STATUS %q (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)", folder)...)
 		c.OK(t, "EXAMINE %q", folder)
@@ -26,41 +27,12 @@ func (h *host) snapshot(t testing.TB, user string) string {
 	return strings.Join(all, "\n")
 }
 
-// folders are the names of all folders.
-func folders(t testing.TB, c *client.IMAP) (names []string) {
-	t.Helper()
-	for _, line := range c.OK(t, `LIST "" "INBOX*"`) {
-		if strings.Contains(line, `\Noselect`) {
-			continue
-		}
-		_, name, found := strings.Cut(line, `"." `)
-		if !found {
-			t.Fatalf("LIST: %q", line)
-		}
-		names = append(names, strings.Trim(name, `"`))
-	}
-	return names
-}
-
 // bodies are all messages of a user that can be read: "folder/uid" and the whole text.
 func (h *host) bodies(t testing.TB, user string) map[string]string {
 	t.Helper()
 	c := h.enter(t, user)
 	defer c.Close()
-	all := map[string]string{}
-	for _, folder := range folders(t, c) {
-		c.OK(t, "EXAMINE %q", folder)
-		for _, line := range c.OK(t, "UID FETCH 1:* (UID BODY.PEEK[])") {
-			_, rest, found := strings.Cut(line, "UID ")
-			if !found {
-				continue
-			}
-			uid, _, _ := strings.Cut(rest, " ")
-			if _, text, found := strings.Cut(rest, "}\r\n"); found {
-				all[folder+"/"+uid] = text
-			}
-		}
-	}
+	all, _ := c.Bodies(t, c.Folders(t, own))
 	return all
 }
 
@@ -85,26 +57,4 @@ func (h *host) refused(t testing.TB, user string) {
 		t.Errorf("SEARCH BODY of a locked user: %q", found)
 	}
 	c.OK(t, "NOOP")
-}
-
-// same fails the test where two texts differ, with the lines that do.
-func same(t testing.TB, what, want, got string) {
-	t.Helper()
-	if want == got {
-		return
-	}
-	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for _, line := range a {
-		if !slices.Contains(b, line) {
-			t.Errorf("%s: no longer: %q", what, line)
-		}
-	}
-	for _, line := range b {
-		if !slices.Contains(a, line) {
-			t.Errorf("%s: new: %q", what, line)
-		}
-	}
-	if !t.Failed() {
-		t.Errorf("%s: another order:\n%s\n\n%s", what, want, got)
-	}
 }

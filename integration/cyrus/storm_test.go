@@ -82,9 +82,7 @@ func testLockStorm(t *testing.T, l layout) {
 		if strings.HasPrefix(place, "INBOX/") {
 			n++
 		}
-		_, rest, _ := strings.Cut(text, "Subject: ")
-		subject, _, _ := strings.Cut(rest, "\r\n")
-		if !strings.HasSuffix(strings.TrimSuffix(text, ")"), client.CRLF(client.Message(subject, strings.Count(text, "line ")))) {
+		if subject, whole := client.Recognise(text); !whole {
 			t.Errorf("%s: %q is damaged: %.500q", place, subject, text)
 		}
 	}

@@ -48,7 +48,7 @@ func testRepair(t *testing.T, l layout) {
 			if out, ok := s.tool(t, argv...); !ok {
 				t.Errorf("%s: %s", what, out)
 			}
-			same(t, what, before[u], s.snapshot(t, u))
+			client.Same(t, what, before[u], s.snapshot(t, u))
 		}
 	}
 	s.refused(t, "locked")
@@ -57,7 +57,7 @@ func testRepair(t *testing.T, l layout) {
 		if out, ok := s.tool(t, "reconstruct", "-r", "-G", "-R", "user."+u); !ok {
 			t.Errorf("reconstruct: %s", out)
 		}
-		same(t, u+" at the end", before[u], s.snapshot(t, u))
+		client.Same(t, u+" at the end", before[u], s.snapshot(t, u))
 		if now := s.bodies(t, u); !maps.Equal(bodies[u], now) {
 			t.Errorf("other bodies of %s: %d messages, before %d", u, len(now), len(bodies[u]))
 		}
@@ -133,7 +133,7 @@ func TestSquatter(t *testing.T) {
 	t.Logf("squatter of a locked user: %v %s", ok, out)
 	out, ok = s.tool(t, "squatter")
 	t.Logf("squatter of all users: %v %s", ok, out)
-	same(t, "squatter", before, s.snapshot(t, "locked"))
+	client.Same(t, "squatter", before, s.snapshot(t, "locked"))
 	index := filepath.Join(s.inbox(t, "unlocked"), "cyrus.squat")
 	if _, err := os.ReadFile(index); err != nil {
 		t.Fatal(err)

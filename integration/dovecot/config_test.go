@@ -69,14 +69,6 @@ plugin {
 }
 `
 
-// sieve files mail by its subject.
-const sieve = `require ["fileinto", "mailbox", "imap4flags"];
-if header :contains "Subject" "to-work" { fileinto "Work"; }
-elsif header :contains "Subject" "to-new" { fileinto :create "Made.By Sieve"; }
-elsif header :contains "Subject" "to-flags" { setflag ["\\Flagged", "$Label1", "custom"]; keep; }
-elsif header :contains "Subject" "flags-new" { setflag ["\\Seen", "other"]; fileinto :create "Flags"; }
-`
-
 // configuration puts the files that are shipped at their places, and returns the one that includes them.
 func (h *host) configuration(t testing.TB) string {
 	t.Helper()

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/mailcryptfs/mailcryptfs/integration/client"
 )
 
 // What docker-mailserver 15 has of Dovecot's configuration, as far as the files in contrib/docker-mailserver touch it.
@@ -55,11 +57,11 @@ func TestDockerMailserver(t *testing.T) {
 	t.Parallel()
 	const user = "alice@example.org"
 	_, h := newSite(t, options{users: []string{user}, docker: true, auto: true})
-	h.deliver(t, message("before the first login", 5), user)
+	h.deliver(t, client.Message("before the first login", 5), user)
 	for _, subject := range []string{"one", "two"} {
 		h.unlock(t, user)
 		h.lock(t, user)
-		h.deliver(t, message(subject, 5), user)
+		h.deliver(t, client.Message(subject, 5), user)
 		h.sealed(t, user)
 		h.refused(t, user)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mailcryptfs/mailcryptfs/integration/client"
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
@@ -43,21 +44,21 @@ func TestDoveadm(t *testing.T) {
 		if !ok && !strings.Contains(out, "Permission denied") {
 			t.Errorf("%q of a locked user: %s", args, out)
 		}
-		same(t, strings.Join(args, " "), before, h.snapshot(t, user))
+		client.Same(t, strings.Join(args, " "), before, h.snapshot(t, user))
 	}
-	h.deliver(t, message("after the backup", 3), user)
+	h.deliver(t, client.Message("after the backup", 3), user)
 	before = h.snapshot(t, user)
 	h.sealed(t, user)
 	for _, verb := range []string{"backup", "sync"} {
 		if out, ok := h.doveadm(t, verb, "-u", user, target); ok {
 			t.Errorf("%s of a locked user: %s", verb, out)
 		}
-		same(t, verb, before, h.snapshot(t, user))
+		client.Same(t, verb, before, h.snapshot(t, user))
 	}
 	if n := len(messages(t, backup)); n < len(want) {
 		t.Errorf("%d messages in the backup after one of the locked user, want %d", n, len(want))
 	}
-	same(t, "backup", before, h.snapshot(t, user))
+	client.Same(t, "backup", before, h.snapshot(t, user))
 	h.unlock(t, user)
 	if out, ok := h.doveadm(t, "backup", "-u", user, target); !ok {
 		t.Errorf("backup: %s", out)
@@ -65,7 +66,7 @@ func TestDoveadm(t *testing.T) {
 	if n := len(messages(t, backup)); n != len(want)+1 {
 		t.Errorf("%d messages in the backup at the end, want %d", n, len(want)+1)
 	}
-	same(t, "backup", before, h.snapshot(t, user))
+	client.Same(t, "backup", before, h.snapshot(t, user))
 	h.judgeLog(t, nil)
 }
 
@@ -73,10 +74,10 @@ func TestDoveadm(t *testing.T) {
 func TestCacheOfSite(t *testing.T) {
 	t.Parallel()
 	_, h := newSite(t, options{users: []string{"alice"}, config: "meta = [\"dovecot.index.cache\"]\n"})
-	h.deliver(t, message("one", 3), "alice")
+	h.deliver(t, client.Message("one", 3), "alice")
 	h.sealed(t, "alice")
-	h.deliver(t, message("two", 3), "alice")
-	h.login(t, "alice").ok(t, "SELECT INBOX")
+	h.deliver(t, client.Message("two", 3), "alice")
+	h.login(t, "alice").OK(t, "SELECT INBOX")
 	if strings.Contains(h.log(t), "denied") {
 		t.Errorf("refused, though no message was asked for:\n%s", h.log(t))
 	}

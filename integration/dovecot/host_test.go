@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mailcryptfs/mailcryptfs/integration/client"
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
@@ -19,7 +20,7 @@ import (
 const mailUID, firstUID = 5000, 3001
 
 // patience is how long anything may take on a busy machine.
-const patience = 60 * time.Second
+const patience = client.Patience
 
 // grace is how long users of a test stay unlocked after their last session.
 const grace = time.Second
@@ -48,14 +49,14 @@ type host struct {
 	m       *harness.Machine
 	site    *harness.Site // nil on plain ext4
 	mu      sync.Mutex
-	keys    map[string]*imap  // sessions that keep their users unlocked
-	changed map[string]string // passwords that are other than harness.Password
+	keys    map[string]*client.IMAP // sessions that keep their users unlocked
+	changed map[string]string       // passwords that are other than harness.Password
 }
 
 // prepare makes the directory of a Dovecot, so that its sockets are known before a daemon starts.
 func prepare(t testing.TB, o options) *host {
 	t.Helper()
-	return &host{options: o, dir: harness.Dir(t), keys: map[string]*imap{}, changed: map[string]string{}}
+	return &host{options: o, dir: harness.Dir(t), keys: map[string]*client.IMAP{}, changed: map[string]string{}}
 }
 
 // start runs Dovecot over a directory of mail until the test ends. Users log in with harness.Password.
@@ -149,7 +150,7 @@ func (h *host) home(t testing.TB, user string, uid int) {
 	script := filepath.Join(home, ".dovecot.sieve")
 	must(t, os.MkdirAll(filepath.Dir(home), 0o755))
 	must(t, os.Mkdir(home, 0o700))
-	must(t, os.WriteFile(script, []byte(sieve), 0o600))
+	must(t, os.WriteFile(script, []byte(client.NewSorted("").Script()), 0o600))
 	must(t, os.Chown(script, uid, uid))
 	must(t, os.Chown(home, uid, uid))
 }
@@ -231,7 +232,7 @@ func (h *host) lock(t testing.TB, users ...string) {
 	t.Helper()
 	for _, u := range users {
 		h.mu.Lock()
-		h.keys[u].logout(t)
+		must(t, h.keys[u].Logout())
 		delete(h.keys, u)
 		h.mu.Unlock()
 		if h.site == nil {

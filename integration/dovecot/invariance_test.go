@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mailcryptfs/mailcryptfs/integration/client"
 )
 
 // TestInvariance changes everything about how a mailbox is stored and whether it can be read, and wants clients to see
@@ -18,27 +20,27 @@ func TestInvariance(t *testing.T) {
 func invariance(t *testing.T, h *host) {
 	const user = "alice"
 	s := h.site
-	h.populate(t, user)
+	messages := h.populate(t, user)
 	sync := h.newMbsync(t, user)
 	s.Unlock(t, user)
 	bodies, dates, local := h.bodies(t, user), h.dates(t, user), sync.run(t)
-	if want := 3*4 + 2; len(bodies) != want || len(local) != want {
-		t.Fatalf("%d messages, mbsync has %d, want %d", len(bodies), len(local), want)
+	if len(bodies) != messages || len(local) != messages {
+		t.Fatalf("%d messages, mbsync has %d, want %d", len(bodies), len(local), messages)
 	}
 	s.Lock(t, user)
 	before := h.snapshot(t, user)
 	open := h.login(t, user)
-	open.ok(t, "SELECT INBOX")
+	open.OK(t, "SELECT INBOX")
 	check := func(step string, unlocked bool) {
 		t.Helper()
-		same(t, step, before, h.snapshot(t, user))
-		if news := open.ok(t, "NOOP"); len(news) > 0 {
+		client.Same(t, step, before, h.snapshot(t, user))
+		if news := open.OK(t, "NOOP"); len(news) > 0 {
 			t.Errorf("%s: an open session hears %q", step, news)
 		}
 		if now := sync.run(t); !maps.Equal(local, now) {
 			t.Errorf("%s: mbsync changed its copy: %q, before %q", step, now, local)
 		}
-		same(t, step+", and mbsync", before, h.snapshot(t, user))
+		client.Same(t, step+", and mbsync", before, h.snapshot(t, user))
 		if !unlocked {
 			h.refused(t, user)
 			return
@@ -46,12 +48,12 @@ func invariance(t *testing.T, h *host) {
 		if now := h.bodies(t, user); !maps.Equal(bodies, now) {
 			t.Errorf("%s: other bodies: %d messages, before %d", step, len(now), len(bodies))
 		}
-		same(t, step, dates, h.dates(t, user))
+		client.Same(t, step, dates, h.dates(t, user))
 	}
 	reopen := func() {
-		_ = open.conn.Close()
+		open.Close()
 		open = h.login(t, user)
-		open.ok(t, "SELECT INBOX")
+		open.OK(t, "SELECT INBOX")
 	}
 	restart := func() {
 		s.Kill(t)
@@ -70,7 +72,7 @@ func invariance(t *testing.T, h *host) {
 	s.Unlock(t, user)
 	for _, verb := range []string{"decrypt", "encrypt"} {
 		// Index files that a session has open are converted when it ends.
-		_ = open.conn.Close()
+		open.Close()
 		if r := s.Call(t, nil, verb, user, "--wait"); r.Code != 0 {
 			t.Fatalf("%s: exit %d: %s%s", verb, r.Code, r.Out, r.Err)
 		}
@@ -96,44 +98,30 @@ func (h *host) changePassword(t testing.TB, user, fresh string) {
 	h.setPasswords(t)
 }
 
-// populate fills a mailbox: two folders and a renamed one, flags, keywords, dates, subscriptions, and a missing UID.
-func (h *host) populate(t testing.TB, user string) {
+// populate fills a mailbox and returns how many messages it has.
+func (h *host) populate(t testing.TB, user string) int {
 	t.Helper()
 	c := h.login(t, user)
-	defer func() { _ = c.conn.Close() }()
-	for _, command := range []string{"CREATE Work", "CREATE Old/Name", "CREATE Empty", "RENAME Old/Name New.Name", "SUBSCRIBE Work", "SUBSCRIBE New.Name"} {
-		c.ok(t, "%s", strings.ReplaceAll(command, "Old/Name", "Old.Name"))
-	}
-	for i, subject := range []string{"plain", "to-work", "to-flags", "flags-new"} {
-		for j := range 3 {
-			h.deliver(t, message(fmt.Sprintf("%s %d", subject, j), 40*i*j), user)
-		}
-	}
-	old := crlf(message("appended", 200))
-	for range 3 {
-		c.ok(t, "APPEND New.Name (\\Answered $Later) \"05-Mar-2011 07:08:09 +0100\" {%d+}\r\n%s", len(old), old)
-	}
-	for _, command := range []string{"SELECT New.Name", "STORE 2 +FLAGS (\\Deleted)", "EXPUNGE", "SELECT INBOX", "STORE 1 +FLAGS (\\Draft mine)", "CLOSE"} {
-		c.ok(t, "%s", command)
-	}
+	defer c.Close()
+	return client.NewSorted("").Populate(t, c, func(message string) { h.deliver(t, message, user) })
 }
 
 // refused checks what a session of a locked user gets: a full mailbox, whose messages cannot be opened.
 func (h *host) refused(t testing.TB, user string) {
 	t.Helper()
-	h.refusedBy(t, func() (*imap, error) { return h.tryLogin(t, user+"*master", "pw") })
+	h.refusedBy(t, func() (*client.IMAP, error) { return h.tryLogin(t, user+"*master", "pw") })
 }
 
 // refusedBy is refused for sessions that are made in a way of their own.
-func (h *host) refusedBy(t testing.TB, enter func() (*imap, error)) {
+func (h *host) refusedBy(t testing.TB, enter func() (*client.IMAP, error)) {
 	t.Helper()
 	for _, item := range []string{"BODY.PEEK[]", "BODY.PEEK[HEADER]", "BODY.PEEK[TEXT]"} {
 		c, err := enter()
 		must(t, err)
-		if answer := c.ok(t, "SELECT INBOX"); slices.Contains(answer, "* 0 EXISTS") {
+		if answer := c.OK(t, "SELECT INBOX"); slices.Contains(answer, "* 0 EXISTS") {
 			t.Errorf("the mailbox of a locked user is empty: %q", answer)
 		}
-		all, err := c.do("FETCH 1 %s", item)
+		all, err := c.Do("FETCH 1 " + item)
 		text := strings.Join(all, "\n")
 		if err == nil && strings.Contains(text, "\nOK") || strings.Contains(text, "text of") {
 			t.Errorf("FETCH %s of a locked user: %q %v", item, all, err)
@@ -141,7 +129,7 @@ func (h *host) refusedBy(t testing.TB, enter func() (*imap, error)) {
 		if !strings.Contains(text, "* BYE FETCH failed") && !strings.HasPrefix(all[len(all)-1], "NO ") {
 			t.Errorf("FETCH %s of a locked user says nothing of an error: %q %v", item, all, err)
 		}
-		_ = c.conn.Close()
+		c.Close()
 	}
 }
 
@@ -155,29 +143,29 @@ func TestLockUnderSession(t *testing.T) {
 	c := h.login(t, user)
 	var all strings.Builder
 	for i := range n {
-		text := crlf(message(fmt.Sprintf("number %d", i), 1))
+		text := client.CRLF(client.Message(fmt.Sprintf("number %d", i), 1))
 		fmt.Fprintf(&all, " {%d+}\r\n%s", len(text), text)
 	}
-	c.ok(t, "APPEND INBOX%s", all.String())
-	c.ok(t, "SELECT INBOX")
+	c.OK(t, "APPEND INBOX%s", all.String())
+	c.OK(t, "SELECT INBOX")
 	const fetch = "FETCH 1:* (UID ENVELOPE)"
-	want := c.ok(t, fetch)
-	if again := c.ok(t, fetch); len(want) != n || !slices.Equal(again, want) {
+	want := c.OK(t, fetch)
+	if again := c.OK(t, fetch); len(want) != n || !slices.Equal(again, want) {
 		t.Fatalf("%d envelopes, then %d, want %d", len(want), len(again), n)
 	}
 	for range 3 {
 		s.Lock(t, user)
-		h.deliver(t, message("meanwhile", 1), user)
-		if _, err := c.do(fetch); err != nil {
-			_ = c.conn.Close()
+		h.deliver(t, client.Message("meanwhile", 1), user)
+		if _, err := c.Do(fetch); err != nil {
+			c.Close()
 			c = h.login(t, user)
-			c.ok(t, "SELECT INBOX")
+			c.OK(t, "SELECT INBOX")
 		}
-		c.ok(t, "STORE 1:* +FLAGS (key)")
+		c.OK(t, "STORE 1:* +FLAGS (key)")
 		h.refused(t, user)
 		s.Unlock(t, user)
-		c.ok(t, "NOOP")
-		if now := c.ok(t, fetch); len(now) < n || !slices.Equal(now[:n], want) {
+		c.OK(t, "NOOP")
+		if now := c.OK(t, fetch); len(now) < n || !slices.Equal(now[:n], want) {
 			t.Fatalf("%d envelopes after the lock, or others than before", len(now))
 		}
 	}

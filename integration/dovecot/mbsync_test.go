@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mailcryptfs/mailcryptfs/integration/client"
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
@@ -123,7 +124,7 @@ func TestMbsync(t *testing.T) {
 	h.unlock(t, user)
 	had := sync.run(t)
 	h.lock(t, user)
-	h.deliver(t, message("news", 5), user)
+	h.deliver(t, client.Message("news", 5), user)
 	h.sealed(t, user)
 	before := h.snapshot(t, user)
 	for range 2 {
@@ -140,6 +141,6 @@ func TestMbsync(t *testing.T) {
 	}
 	// The first session that opens a folder takes the mark of new messages away.
 	recent := strings.NewReplacer(`\Recent `, "", `\Recent`, "")
-	same(t, "mbsync", recent.Replace(before), recent.Replace(h.snapshot(t, user)))
+	client.Same(t, "mbsync", recent.Replace(before), recent.Replace(h.snapshot(t, user)))
 	h.judgeLog(t, nil)
 }

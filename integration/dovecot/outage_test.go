@@ -1,15 +1,14 @@
 package dovecot
 
 import (
-	"fmt"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mailcryptfs/mailcryptfs/integration/client"
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
@@ -20,12 +19,12 @@ func TestOutage(t *testing.T) {
 	users := []string{"alice", "bob"}
 	s, h := newSite(t, options{users: users, keep: true})
 	s.Unlock(t, "alice")
-	h.deliver(t, message("before", 5), users...)
+	h.deliver(t, client.Message("before", 5), users...)
 	reading := h.login(t, "alice")
-	reading.ok(t, "SELECT INBOX")
+	reading.OK(t, "SELECT INBOX")
 	idle := h.login(t, "bob")
-	idle.ok(t, "SELECT INBOX")
-	idle.beginIdle(t)
+	idle.OK(t, "SELECT INBOX")
+	idle.Idle(t)
 	var before []string
 	for _, u := range users {
 		before = append(before, h.snapshot(t, u))
@@ -34,14 +33,14 @@ func TestOutage(t *testing.T) {
 		t.Helper()
 		s.Serve(t)
 		for i, u := range users {
-			same(t, u+" after "+when, before[i], h.snapshot(t, u))
+			client.Same(t, u+" after "+when, before[i], h.snapshot(t, u))
 		}
 	}
 	half := h.begin(t, users...)
 	s.Kill(t)
-	h.deferred(t, "the daemon died in the middle", half.data(t, message("half", 5)))
-	h.deferred(t, "the daemon is dead", h.lmtp(t, message("while away", 5), users...))
-	if all, err := reading.do("FETCH 1 BODY.PEEK[]"); err == nil && strings.HasPrefix(all[len(all)-1], "OK") && len(all) > 1 {
+	h.deferred(t, "the daemon died in the middle", half.Data(t, client.Message("half", 5)))
+	h.deferred(t, "the daemon is dead", h.lmtp(t, client.Message("while away", 5), users...))
+	if all, err := reading.Do("FETCH 1 BODY.PEEK[]"); err == nil && strings.HasPrefix(all[len(all)-1], "OK") && len(all) > 1 {
 		t.Logf("an open session still reads: %q", all) // from pages that Dovecot holds itself
 	}
 	must(t, unix.Unmount(s.View, unix.MNT_DETACH))
@@ -59,7 +58,7 @@ func TestOutage(t *testing.T) {
 	harness.Run(t, "mount", "-t", "ext4", "-o", "loop,nodev,nosuid", s.Image, s.StoreFS)
 	back("the store's absence")
 
-	h.deliver(t, message("after", 5), users...)
+	h.deliver(t, client.Message("after", 5), users...)
 	s.Unlock(t, "bob")
 	for _, u := range users {
 		if n := len(h.bodies(t, u)); n != 2 {
@@ -83,16 +82,16 @@ func (h *host) deferred(t testing.TB, when string, answers []string) {
 // the mount point.
 func (h *host) absent(t testing.TB, when string) {
 	t.Helper()
-	h.deferred(t, when, h.lmtp(t, message("while away", 5), h.users...))
+	h.deferred(t, when, h.lmtp(t, client.Message("while away", 5), h.users...))
 	for _, command := range []string{"SELECT INBOX", "CREATE New"} {
 		c, err := h.tryLogin(t, h.users[0], h.passwordOf(h.users[0]))
 		if err != nil {
 			continue // no session at all is fine
 		}
-		if all, err := c.do("%s", command); err == nil && strings.HasPrefix(all[len(all)-1], "OK") {
+		if all, err := c.Do(command); err == nil && strings.HasPrefix(all[len(all)-1], "OK") {
 			t.Errorf("%s: %s: %q", when, command, all)
 		}
-		_ = c.conn.Close()
+		c.Close()
 	}
 	if entries, err := os.ReadDir(h.mail); err != nil || len(entries) > 0 {
 		t.Errorf("%s: beneath the mount point: %v %v", when, entries, err)
@@ -123,7 +122,7 @@ func TestBoot(t *testing.T) {
 	h.start(t, h.site.View)
 	h.absent(t, "before the first mount")
 	h.site.Serve(t)
-	h.deliver(t, message("after the boot", 5), users...)
+	h.deliver(t, client.Message("after the boot", 5), users...)
 	h.unlock(t, users...)
 	for _, u := range users {
 		if n := len(h.bodies(t, u)); n != 1 {
@@ -135,48 +134,18 @@ func TestBoot(t *testing.T) {
 
 var damage = regexp.MustCompile(`Panic|Fatal|signal|[Cc]orrupt`)
 
-// beginIdle sends IDLE and waits for the server's assent.
-func (c *imap) beginIdle(t testing.TB) {
-	t.Helper()
-	must(t, c.conn.SetDeadline(time.Now().Add(patience)))
-	_, err := fmt.Fprint(c.conn, "idle IDLE\r\n")
-	must(t, err)
-	line, err := c.line()
-	must(t, err)
-	if !strings.HasPrefix(line, "+ ") {
-		t.Fatalf("IDLE: %q", line)
-	}
-}
-
 // TestIdle wants a delivered message to be announced at once, locked or not. A poll of Dovecot's would take 30 s.
 func TestIdle(t *testing.T) {
 	_, h := newSite(t, options{users: modes})
 	h.unlock(t, "unlocked")
 	for _, u := range modes {
-		h.deliver(t, message("before", 5), u)
+		h.deliver(t, client.Message("before", 5), u)
 		c := h.login(t, u)
 		if u == "cycle" { // a session of the user's own, with the worker beside it
-			c.logout(t)
+			must(t, c.Logout())
 			c = h.enter(t, u)
 		}
-		c.ok(t, "SELECT INBOX")
-		c.beginIdle(t)
-		best := patience
-		// A busy machine may need longer once, not each time.
-		for n := 2; n <= 6 && best > 2*time.Second; n++ {
-			h.deliver(t, message("news", 5), u)
-			began := time.Now()
-			for {
-				line, err := c.line()
-				must(t, err)
-				if line == fmt.Sprintf("* %d EXISTS\r\n", n) {
-					break
-				}
-			}
-			best = min(best, time.Since(began))
-		}
-		if best > 2*time.Second {
-			t.Errorf("%s: a message was announced after %v", u, best)
-		}
+		c.OK(t, "SELECT INBOX")
+		c.Announced(t, u, func() { h.deliver(t, client.Message("news", 5), u) })
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mailcryptfs/mailcryptfs/integration/client"
 )
 
 // step is one line of the script: a delivery, or a command of IMAP or POP3. For what needs the text of a message opens is
@@ -20,7 +22,7 @@ type step struct {
 }
 
 func script() []step {
-	text := crlf(message("appended", 30))
+	text := client.CRLF(client.Message("appended", 30))
 	appended := func(folder, flags string) step {
 		return step{imap: fmt.Sprintf("APPEND %s (%s) \"05-Mar-2011 07:08:09 +0100\" {%d+}\r\n%s", folder, flags, len(text), text)}
 	}
@@ -198,7 +200,7 @@ func (p *play) perform(t *testing.T, h *host, mode string) {
 		}
 	}
 	turn(true)
-	same(t, "the mailbox at the end", stable(p.plain.snapshot(t, p.user)), stable(h.snapshot(t, p.user)))
+	client.Same(t, "the mailbox at the end", stable(p.plain.snapshot(t, p.user)), stable(h.snapshot(t, p.user)))
 	if a, b := p.plain.bodies(t, p.user), h.bodies(t, p.user); !maps.Equal(a, b) {
 		t.Errorf("messages differ from those on ext4: %q %q", a, b)
 	}
@@ -211,7 +213,7 @@ type run struct {
 	h        *host
 	user     string
 	unlocked bool
-	c        *imap
+	c        *client.IMAP
 	folder   string // the command that opened the current folder
 }
 
@@ -220,7 +222,7 @@ func (r *run) step(s step) string {
 	r.t.Helper()
 	switch {
 	case s.deliver != "":
-		return strings.Join(r.h.lmtp(r.t, message(s.deliver, 20), r.user), " ")
+		return strings.Join(r.h.lmtp(r.t, client.Message(s.deliver, 20), r.user), " ")
 	case s.pop3 != "":
 		user, password := r.user+"*master", "pw"
 		if r.unlocked {
@@ -231,7 +233,7 @@ func (r *run) step(s step) string {
 	if r.c == nil {
 		r.c = r.h.login(r.t, r.user)
 		if r.folder != "" {
-			r.c.ok(r.t, "%s", r.folder)
+			r.c.OK(r.t, "%s", r.folder)
 		}
 	}
 	verb, _, _ := strings.Cut(s.imap, " ")
@@ -241,7 +243,7 @@ func (r *run) step(s step) string {
 	case "CLOSE", "UNSELECT":
 		r.folder = ""
 	}
-	all, err := r.c.do("%s", s.imap)
+	all, err := r.c.Do(s.imap)
 	if err != nil {
 		r.close()
 		all = append(all, "CLOSED")
@@ -252,7 +254,7 @@ func (r *run) step(s step) string {
 // close ends the session without a word; the next step begins another.
 func (r *run) close() {
 	if r.c != nil {
-		_ = r.c.conn.Close()
+		r.c.Close()
 		r.c = nil
 	}
 }

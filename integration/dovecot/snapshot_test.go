@@ -1,7 +1,6 @@
 package dovecot
 
 import (
-	"slices"
 	"strings"
 	"testing"
 )
@@ -11,18 +10,18 @@ import (
 func (h *host) snapshot(t testing.TB, user string) string {
 	t.Helper()
 	c := h.login(t, user)
-	defer func() { _ = c.conn.Close() }()
-	all := append(c.ok(t, `LIST "" "*"`), c.ok(t, `LSUB "" "*"`)...)
-	all = append(all, c.ok(t, "GETQUOTAROOT INBOX")...)
-	for _, folder := range c.folders(t) {
+	defer c.Close()
+	all := append(c.OK(t, `LIST "" "*"`), c.OK(t, `LSUB "" "*"`)...)
+	all = append(all, c.OK(t, "GETQUOTAROOT INBOX")...)
+	for _, folder := range c.Folders(t, "*") {
 		all = append(all, "folder "+folder)
-		all = append(all, c.ok(t, "STATUS %q (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)", folder)...)
-		c.ok(t, "EXAMINE %q", folder)
+		all = append(all, c.OK(t, "STATUS %q (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)", folder)...)
+		c.OK(t, "EXAMINE %q", folder)
 		items := "UID FLAGS RFC822.SIZE INTERNALDATE"
 		if h.sdbox {
 			items = "UID FLAGS RFC822.SIZE"
 		}
-		all = append(all, c.ok(t, "UID FETCH 1:* (%s)", items)...)
+		all = append(all, c.OK(t, "UID FETCH 1:* (%s)", items)...)
 	}
 	return marks.Replace(strings.Join(all, "\n"))
 }
@@ -35,11 +34,11 @@ var marks = strings.NewReplacer(` \Marked`, "", ` \UnMarked`, "")
 func (h *host) dates(t testing.TB, user string) string {
 	t.Helper()
 	c := h.login(t, user)
-	defer func() { _ = c.conn.Close() }()
+	defer c.Close()
 	var all []string
-	for _, folder := range c.folders(t) {
-		c.ok(t, "EXAMINE %q", folder)
-		all = append(all, c.ok(t, "UID FETCH 1:* (UID INTERNALDATE)")...)
+	for _, folder := range c.Folders(t, "*") {
+		c.OK(t, "EXAMINE %q", folder)
+		all = append(all, c.OK(t, "UID FETCH 1:* (UID INTERNALDATE)")...)
 	}
 	return strings.Join(all, "\n")
 }
@@ -48,41 +47,10 @@ func (h *host) dates(t testing.TB, user string) string {
 func (h *host) bodies(t testing.TB, user string) map[string]string {
 	t.Helper()
 	c := h.login(t, user)
-	defer func() { _ = c.conn.Close() }()
-	all := map[string]string{}
-	for _, folder := range c.folders(t) {
-		c.ok(t, "EXAMINE %q", folder)
-		for _, line := range c.ok(t, "UID FETCH 1:* (UID BODY.PEEK[])") {
-			_, rest, _ := strings.Cut(line, "UID ")
-			uid, _, _ := strings.Cut(rest, " ")
-			_, text, found := strings.Cut(rest, "}\r\n")
-			if !found {
-				t.Fatalf("%s: FETCH: %q", folder, line)
-			}
-			all[folder+"/"+uid] = text
-		}
+	defer c.Close()
+	all, refused := c.Bodies(t, c.Folders(t, "*"))
+	if len(refused) > 0 {
+		t.Fatalf("FETCH: %q", refused)
 	}
 	return all
-}
-
-// same fails the test where two texts differ, with the lines that do.
-func same(t testing.TB, what, want, got string) {
-	t.Helper()
-	if want == got {
-		return
-	}
-	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for _, line := range a {
-		if !slices.Contains(b, line) {
-			t.Errorf("%s: no longer: %q", what, line)
-		}
-	}
-	for _, line := range b {
-		if !slices.Contains(a, line) {
-			t.Errorf("%s: new: %q", what, line)
-		}
-	}
-	if !t.Failed() {
-		t.Errorf("%s: another order:\n%s\n\n%s", what, want, got)
-	}
 }
