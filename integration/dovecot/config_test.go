@@ -4,34 +4,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/mailcryptfs/mailcryptfs/integration/session/imaphost"
 )
 
 // conf is what an instance beside the system's needs, and the features that are tested. Everything else is included as it
 // is shipped.
-const conf = `
-base_dir = @dir@/run
-state_dir = @dir@/state
-log_path = @dir@/log
+const conf = imaphost.Beside + `
 protocols = imap pop3 lmtp
-ssl = no
-disable_plaintext_auth = no
-auth_failure_delay = 0
-hostname = mx.example.org
-postmaster_address = postmaster@example.org
-# Sizes of messages have to be the same in every run.
-lmtp_add_received_header = no
-mail_max_userip_connections = 100
-service imap-login {
-  inet_listener imap {
-    port = 0
-  }
-  inet_listener imaps {
-    port = 0
-  }
-  unix_listener imap {
-    mode = 0600
-  }
-}
 service pop3-login {
   inet_listener pop3 {
     port = 0
@@ -40,11 +20,6 @@ service pop3-login {
     port = 0
   }
   unix_listener pop3 {
-    mode = 0600
-  }
-}
-service lmtp {
-  unix_listener lmtp {
     mode = 0600
   }
 }

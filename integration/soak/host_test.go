@@ -1,7 +1,6 @@
 package soak
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -11,53 +10,28 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/mailcryptfs/mailcryptfs/integration/client"
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
+	"github.com/mailcryptfs/mailcryptfs/integration/session/imaphost"
 )
 
 // mailUID owns all mail, user and group: Debian's user mail.
 const mailUID = 8
 
 // patience is how long one command may take on a busy machine.
-const patience = 60 * time.Second
+const patience = client.Patience
 
-const conf = `
-base_dir = @dir@/run
-state_dir = @dir@/state
-log_path = @dir@/log
+const conf = imaphost.Beside + `
 protocols = imap lmtp
-ssl = no
-disable_plaintext_auth = no
-auth_failure_delay = 0
 first_valid_uid = 8
 mail_location = maildir:~
 mail_fsync = optimized
 mail_temp_dir = @dir@/tmp
-hostname = mx.example.org
-postmaster_address = postmaster@example.org
-lmtp_add_received_header = no
-mail_max_userip_connections = 100
-service imap-login {
-  inet_listener imap {
-    port = 0
-  }
-  inet_listener imaps {
-    port = 0
-  }
-  unix_listener imap {
-    mode = 0600
-  }
-}
-service lmtp {
-  unix_listener lmtp {
-    mode = 0600
-  }
-}
 passdb {
   driver = static
   args = password=pw
@@ -205,110 +179,42 @@ func (h *host) lmtp(message string, users ...string) ([]int, error) {
 }
 
 // imap is one IMAP connection that has logged in.
-type imap struct {
-	conn net.Conn
-	in   *bufio.Reader
-	tag  int
-}
+type imap struct{ *client.IMAP }
 
 func (h *host) login(user string) (*imap, error) {
 	conn, err := h.dial("imap")
 	if err != nil {
 		return nil, err
 	}
-	c := &imap{conn: conn, in: bufio.NewReader(conn)}
-	if _, err = c.in.ReadString('\n'); err == nil {
-		_, err = c.do("LOGIN %s pw", user)
-	}
+	greeted, err := client.OpenIMAP(conn)
 	if err != nil {
-		_ = conn.Close()
+		return nil, errors.Join(err, conn.Close())
+	}
+	c := &imap{greeted}
+	if _, err := c.do("LOGIN %s pw", user); err != nil {
+		c.Close()
 		return nil, fmt.Errorf("LOGIN %s: %w", user, err)
 	}
 	return c, nil
 }
 
-var literal = regexp.MustCompile(`\{(\d+)\}\r\n$`)
-
-// line reads one response with the literals in it.
-func (c *imap) line() (string, error) {
-	var all strings.Builder
-	for {
-		line, err := c.in.ReadString('\n')
-		all.WriteString(line)
-		if err != nil {
-			return all.String(), err
-		}
-		m := literal.FindStringSubmatch(line)
-		if m == nil {
-			return strings.TrimSuffix(all.String(), "\r\n"), nil
-		}
-		n, err := strconv.Atoi(m[1])
-		if err != nil {
-			return all.String(), err
-		}
-		if _, err := io.CopyN(&all, c.in, int64(n)); err != nil {
-			return all.String(), err
-		}
-	}
-}
-
-// refused is the answer NO or BAD, or BYE.
-type refused struct{ text string }
-
-func (r refused) Error() string { return r.text }
-
-// do sends a command and returns the untagged responses. The error is a refused where the server said so; else the connection
-// is gone.
+// do sends a command and returns the untagged responses. The error is what the server said where it refused; else the
+// connection is gone.
 func (c *imap) do(format string, args ...any) ([]string, error) {
-	c.tag++
-	tag := fmt.Sprintf("a%d ", c.tag)
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return nil, err
+	all, err := c.Do(fmt.Sprintf(format, args...))
+	if err != nil {
+		return all, fmt.Errorf("%w after %.200q", err, all)
 	}
-	if _, err := fmt.Fprintf(c.conn, tag+format+"\r\n", args...); err != nil {
-		return nil, err
+	untagged, last := all[:len(all)-1], all[len(all)-1]
+	if !strings.HasPrefix(last, "OK") {
+		return untagged, errors.New(last)
 	}
-	var all []string
-	for {
-		line, err := c.line()
-		if err != nil {
-			return all, fmt.Errorf("%w after %.200q", err, all)
-		}
-		rest, ok := strings.CutPrefix(line, tag)
-		switch {
-		case ok && strings.HasPrefix(rest, "OK"):
-			return all, nil
-		case ok:
-			return all, refused{rest}
-		}
-		all = append(all, line)
-	}
+	return untagged, nil
 }
 
 // appendMessage stores a message in a folder.
 func (c *imap) appendMessage(folder, message string) error {
-	message = strings.ReplaceAll(message, "\n", "\r\n")
-	c.tag++
-	tag := fmt.Sprintf("a%d ", c.tag)
-	if _, err := fmt.Fprintf(c.conn, "%sAPPEND %s {%d+}\r\n%s\r\n", tag, folder, len(message), message); err != nil {
-		return err
-	}
-	for {
-		line, err := c.line()
-		if err != nil {
-			return err
-		}
-		if rest, ok := strings.CutPrefix(line, tag); ok {
-			if !strings.HasPrefix(rest, "OK") {
-				return refused{rest}
-			}
-			return nil
-		}
-	}
-}
-
-// logout ends the connection well.
-func (c *imap) logout() {
-	_, _ = c.do("LOGOUT")
-	_ = c.conn.Close()
+	message = client.CRLF(message)
+	_, err := c.do("APPEND %s {%d+}\r\n%s", folder, len(message), message)
+	return err
 }

@@ -226,7 +226,7 @@ func (k *soak) session() error {
 	if err != nil {
 		return err
 	}
-	defer c.logout()
+	defer func() { _ = c.Logout() }()
 	err = k.work(a, c)
 	if err == nil {
 		k.count("sessions")
