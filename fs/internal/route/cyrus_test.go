@@ -11,10 +11,7 @@ import (
 func TestSdboxClasses(t *testing.T) {
 	t.Parallel()
 	p := policy(t, "dovecot-sdbox", "%u", nil, nil)
-	for _, tt := range []struct {
-		dir, name string
-		want      Class
-	}{
+	classes(t, p, "", []classed{
 		{"alice/sdbox/mailboxes/INBOX/dbox-Mails", "u.1", Message},
 		{"alice/sdbox/mailboxes/INBOX/dbox-Mails", "u.4711.broken", Message},
 		{"alice/sdbox/mailboxes/INBOX/dbox-Mails", ".temp.1700000000.P4711Q0M123456.mail.example.org", Message},
@@ -27,20 +24,12 @@ func TestSdboxClasses(t *testing.T) {
 		{"alice/sdbox", "dovecot.list.index.log", Meta},
 		{"alice/sdbox", "subscriptions", Meta},
 		{"alice/cur", "1", Meta}, // not a maildir
-	} {
-		if got := dir(p, tt.dir).Class(tt.name); got != tt.want {
-			t.Errorf("%s/%s is of class %d, want %d", tt.dir, tt.name, got, tt.want)
-		}
-	}
+	})
 }
 
 func TestCyrusUsers(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		template, dir string
-		user          account.User
-		above         bool
-	}{
+	owners(t, "cyrus", []owned{
 		{"%u", "", "", true},
 		{"%u", "user", "", true},
 		{"%u", "user/alice", "alice", false},
@@ -78,21 +67,13 @@ func TestCyrusUsers(t *testing.T) {
 		{"*/%u", "user/user/alice", "alice", false},
 		{"*/%u", "user/alice", "", false},
 		{"x/*/%u", "x/y/d/user/d", "d", false},
-	} {
-		d := dir(policy(t, "cyrus", tt.template, nil, nil), tt.dir)
-		if d.User() != tt.user || d.Above() != tt.above {
-			t.Errorf("%s: %q belongs to %q, above %v; want %q, %v", tt.template, tt.dir, d.User(), d.Above(), tt.user, tt.above)
-		}
-	}
+	})
 }
 
 func TestCyrusClasses(t *testing.T) {
 	t.Parallel()
 	p := policy(t, "cyrus", "%u", nil, nil)
-	for _, tt := range []struct {
-		dir, name string
-		want      Class
-	}{
+	classes(t, p, "", []classed{
 		{"user/alice", "1.", Message},
 		{"user/alice/Sent", "4711.", Message},
 		{"a/user/alice/#calendars", "1.", Message},
@@ -113,11 +94,7 @@ func TestCyrusClasses(t *testing.T) {
 		{"user/alice/stage.", "1", Meta},
 		{"user/xapian", "1.", Message}, // a user
 		{"user/#sieve", "1.", Message},
-	} {
-		if got := dir(p, tt.dir).Class(tt.name); got != tt.want {
-			t.Errorf("%s/%s is of class %d, want %d", tt.dir, tt.name, got, tt.want)
-		}
-	}
+	})
 }
 
 func TestCyrusApart(t *testing.T) {

@@ -27,45 +27,74 @@ func dir(p *Policy, path string) *Dir {
 	return d
 }
 
+// classed is a name in a directory, and the class that it shall have.
+type classed struct {
+	dir, name string
+	want      Class
+}
+
+// classes checks the classes of names in directories below top.
+func classes(t *testing.T, p *Policy, top string, all []classed) {
+	t.Helper()
+	for _, tt := range all {
+		if got := dir(p, top+tt.dir).Class(tt.name); got != tt.want {
+			t.Errorf("%s/%s is of class %d, want %d", tt.dir, tt.name, got, tt.want)
+		}
+	}
+}
+
+// owned is a directory of a policy with a template, and whose it shall be: a user's, nobody's, or above those of users.
+type owned struct {
+	template, dir string
+	user          account.User
+	above         bool
+}
+
+// owners checks whose directories are.
+func owners(t *testing.T, profile string, all []owned) {
+	t.Helper()
+	for _, tt := range all {
+		d := dir(policy(t, profile, tt.template, nil, nil), tt.dir)
+		if d.User() != tt.user || d.Above() != tt.above {
+			t.Errorf("%s: %q belongs to %q, above %v; want %q, %v", tt.template, tt.dir, d.User(), d.Above(), tt.user, tt.above)
+		}
+	}
+}
+
 func TestClasses(t *testing.T) {
 	t.Parallel()
 	for _, profile := range []string{"maildir", "dovecot-maildir"} {
-		p := policy(t, profile, "%u", nil, nil)
-		for _, tt := range []struct {
-			dir, name string
-			want      Class
-		}{
-			{"alice/cur", "1700000000.M1.x:2,S", Message},
-			{"alice/new", "1", Message},
-			{"alice/tmp", "1", Message},
-			{"alice/.Sent/cur", "1", Message},
-			{"alice/a/b/c/cur", "dovecot.index.cache", Message},
-			{"alice", "dovecot.index.cache", Private},
-			{"alice", "dovecot.index.cache.lock", Private},
-			{"alice/.Sent", "dovecot.index.cache", Private},
-			{"alice", "dovecot.index.search", Private},
-			{"alice/lucene-indexes", "x", Private},
-			{"alice/.Sent/fts-flatcurve/current.1", "termlist.glass", Private},
-			{"alice/xapian-indexes/a/b", "c", Private},
-			{"alice/cur/sub", "1", Meta},
-			{"alice/curd", "1", Meta},
-			{"alice", "dovecot.index", Meta},
-			{"alice", "dovecot.index.log", Meta},
-			{"alice", "dovecot-uidlist", Meta},
-			{"alice", "subscriptions", Meta},
-			{"alice", "maildirsize", Meta},
-			{"alice", "cur", Meta},
-			{"alice/sieve", "x.sieve", Meta},
-			{"alice/sieve/tmp", "x.sieve", Meta},
-			{"alice/.sieve/tmp", "1", Message},
-			{"alice", "anything", Meta},
-			{"", "file", Meta},
-			{"cur", "1", Meta}, // the directory of a user named cur
-		} {
-			if got := dir(p, tt.dir).Class(tt.name); got != tt.want {
-				t.Errorf("%s: %s/%s is of class %d, want %d", profile, tt.dir, tt.name, got, tt.want)
-			}
-		}
+		t.Run(profile, func(t *testing.T) {
+			t.Parallel()
+			classes(t, policy(t, profile, "%u", nil, nil), "", []classed{
+				{"alice/cur", "1700000000.M1.x:2,S", Message},
+				{"alice/new", "1", Message},
+				{"alice/tmp", "1", Message},
+				{"alice/.Sent/cur", "1", Message},
+				{"alice/a/b/c/cur", "dovecot.index.cache", Message},
+				{"alice", "dovecot.index.cache", Private},
+				{"alice", "dovecot.index.cache.lock", Private},
+				{"alice/.Sent", "dovecot.index.cache", Private},
+				{"alice", "dovecot.index.search", Private},
+				{"alice/lucene-indexes", "x", Private},
+				{"alice/.Sent/fts-flatcurve/current.1", "termlist.glass", Private},
+				{"alice/xapian-indexes/a/b", "c", Private},
+				{"alice/cur/sub", "1", Meta},
+				{"alice/curd", "1", Meta},
+				{"alice", "dovecot.index", Meta},
+				{"alice", "dovecot.index.log", Meta},
+				{"alice", "dovecot-uidlist", Meta},
+				{"alice", "subscriptions", Meta},
+				{"alice", "maildirsize", Meta},
+				{"alice", "cur", Meta},
+				{"alice/sieve", "x.sieve", Meta},
+				{"alice/sieve/tmp", "x.sieve", Meta},
+				{"alice/.sieve/tmp", "1", Message},
+				{"alice", "anything", Meta},
+				{"", "file", Meta},
+				{"cur", "1", Meta}, // the directory of a user named cur
+			})
+		})
 	}
 }
 
@@ -75,10 +104,7 @@ func TestOwnPatterns(t *testing.T) {
 	p := policy(t, "dovecot-maildir", "%u",
 		[]string{"secret*", "notes/*", "deep/er/*.x", "vault/**", "both", "dovecot.index.log"},
 		[]string{"dovecot.index.cache*", "tmp/*.meta", "open/**", "both", "vault/not"})
-	for _, tt := range []struct {
-		dir, name string
-		want      Class
-	}{
+	classes(t, p, "x/", []classed{
 		{"u", "secret.txt", Private},
 		{"u/notes", "x", Private},
 		{"u/notes/sub", "x", Meta},
@@ -98,20 +124,12 @@ func TestOwnPatterns(t *testing.T) {
 		{"u/open", "secret", Meta},
 		{"u/vault/cur", "1", Private},
 		{"u/vault/open", "1", Private},
-	} {
-		if got := dir(p, "x/"+tt.dir).Class(tt.name); got != tt.want {
-			t.Errorf("%s/%s is of class %d, want %d", tt.dir, tt.name, got, tt.want)
-		}
-	}
+	})
 }
 
 func TestUsers(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		template, dir string
-		user          account.User
-		above         bool
-	}{
+	owners(t, "maildir", []owned{
 		{"%u", "", "", true},
 		{"%u", "alice", "alice", false},
 		{"%u", "alice@example.org", "alice@example.org", false},
@@ -135,12 +153,7 @@ func TestUsers(t *testing.T) {
 		{"%n/at/%d", "bob/at/x.org/cur", "bob@x.org", false},
 		{"%u", "a\nb", "", false}, // no user name: nobody's
 		{"%u", strings.Repeat("a", 255), account.User(strings.Repeat("a", 255)), false},
-	} {
-		d := dir(policy(t, "maildir", tt.template, nil, nil), tt.dir)
-		if d.User() != tt.user || d.Above() != tt.above {
-			t.Errorf("%s: %q belongs to %q, above %v; want %q, %v", tt.template, tt.dir, d.User(), d.Above(), tt.user, tt.above)
-		}
-	}
+	})
 }
 
 // TestSiblings checks that a directory is not changed by its children.
