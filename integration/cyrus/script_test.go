@@ -100,7 +100,7 @@ type play struct {
 // perform runs the script on ext4 and on a view, side by side.
 func (p *play) perform(t *testing.T, s *site) {
 	t.Helper()
-	model, r := &run{t: t, h: p.plain, user: p.user}, &run{t: t, h: s.host, user: p.user}
+	model, r := newRun(t, p.plain, p.user), newRun(t, s.host, p.user)
 	unlocked := false
 	turn := func(to bool) {
 		if to && !unlocked {
@@ -144,13 +144,16 @@ func (p *play) perform(t *testing.T, s *site) {
 // itself ends with OK.
 var nothing = regexp.MustCompile(`\* OK Message \d+ no longer exists\n|\* SEARCH\n|OK Completed \([^\n]*\)$`)
 
-// run carries out the script as one user, with one IMAP session for as long as it lives.
+// run carries out the script as one user.
 type run struct {
-	t      testing.TB
-	h      *host
-	user   string
-	c      *client.IMAP
-	folder string // the command that opened the current folder
+	t       testing.TB
+	h       *host
+	user    string
+	session *client.Session
+}
+
+func newRun(t testing.TB, h *host, user string) *run {
+	return &run{t: t, h: h, user: user, session: &client.Session{Enter: func() *client.IMAP { return h.enter(t, user) }}}
 }
 
 // step carries out one step and returns the answer, as far as it is the same in every run.
@@ -167,33 +170,7 @@ func (r *run) step(s step) string {
 		out, ok := r.h.tool(r.t, argv...)
 		return fmt.Sprint(ok, " ", stable(out))
 	}
-	if r.c == nil {
-		r.c = r.h.enter(r.t, r.user)
-		if r.folder != "" {
-			r.c.OK(r.t, "%s", strings.Replace(r.folder, "SELECT", "EXAMINE", 1))
-		}
-	}
-	verb, _, _ := strings.Cut(s.imap, " ")
-	switch verb {
-	case "SELECT", "EXAMINE":
-		r.folder = s.imap
-	case "CLOSE", "UNSELECT":
-		r.folder = ""
-	}
-	all, err := r.c.Do(s.imap)
-	if err != nil {
-		r.close()
-		all = append(all, "CLOSED")
-	}
-	return stable(strings.Join(all, "\n"))
-}
-
-// close ends the session without a word; the next step begins another.
-func (r *run) close() {
-	if r.c != nil {
-		r.c.Close()
-		r.c = nil
-	}
+	return stable(r.session.Do(r.t, s.imap))
 }
 
 // refused says whether an answer to a command is an error.

@@ -153,10 +153,10 @@ type play struct {
 // rehearse runs the script on plain ext4.
 func (p *play) rehearse(t *testing.T) {
 	t.Helper()
-	r := &run{t: t, h: p.plain, user: p.user}
+	r := newRun(t, p.plain, p.user)
 	for i, s := range p.steps {
 		if i == logoutAt(len(p.steps)) {
-			r.close()
+			r.session.Close()
 		}
 		answer := r.step(s)
 		if s.opens && refusedAnswer(answer) {
@@ -169,7 +169,7 @@ func (p *play) rehearse(t *testing.T) {
 // perform runs the script on a view.
 func (p *play) perform(t *testing.T, h *host, mode string) {
 	t.Helper()
-	r := &run{t: t, h: h, user: p.user}
+	r := newRun(t, h, p.user)
 	if h.auto { // the first login makes the key
 		h.unlock(t, p.user)
 		h.lock(t, p.user)
@@ -184,17 +184,17 @@ func (p *play) perform(t *testing.T, h *host, mode string) {
 	}
 	for i, s := range p.steps {
 		if i == logoutAt(len(p.steps)) {
-			r.close()
+			r.session.Close()
 		}
 		turn(unlockedAt(mode, i, len(p.steps)))
 		if s.opens && !r.unlocked {
 			h.sealed(t, p.user)
 			// Some refusals end the session; that would make a difference for what follows.
-			apart := &run{t: t, h: h, user: p.user, folder: strings.Replace(r.folder, "SELECT", "EXAMINE", 1)}
+			apart := &run{t: t, h: h, user: p.user, session: r.session.Examine()}
 			if got := apart.step(s); !refusedAnswer(got) {
 				t.Errorf("%s of a locked user: %q", s, got)
 			}
-			apart.close()
+			apart.session.Close()
 		} else if got := r.step(s); got != p.want[i] {
 			t.Errorf("%s\n     got %q\non ext4 %q", s, got, p.want[i])
 		}
@@ -207,14 +207,17 @@ func (p *play) perform(t *testing.T, h *host, mode string) {
 	h.judgeLog(t, p.plain.complaints(t))
 }
 
-// run carries out the script as one user, with one IMAP session for as long as it lives.
+// run carries out the script as one user.
 type run struct {
 	t        testing.TB
 	h        *host
 	user     string
 	unlocked bool
-	c        *client.IMAP
-	folder   string // the command that opened the current folder
+	session  *client.Session
+}
+
+func newRun(t testing.TB, h *host, user string) *run {
+	return &run{t: t, h: h, user: user, session: &client.Session{Enter: func() *client.IMAP { return h.login(t, user) }}}
 }
 
 // step carries out one step and returns the answer, as far as it is the same in every run.
@@ -230,33 +233,7 @@ func (r *run) step(s step) string {
 		}
 		return stable(strings.Join(r.h.pop3(r.t, user, password, s.pop3), "\n"))
 	}
-	if r.c == nil {
-		r.c = r.h.login(r.t, r.user)
-		if r.folder != "" {
-			r.c.OK(r.t, "%s", r.folder)
-		}
-	}
-	verb, _, _ := strings.Cut(s.imap, " ")
-	switch verb {
-	case "SELECT", "EXAMINE":
-		r.folder = s.imap
-	case "CLOSE", "UNSELECT":
-		r.folder = ""
-	}
-	all, err := r.c.Do(s.imap)
-	if err != nil {
-		r.close()
-		all = append(all, "CLOSED")
-	}
-	return stable(strings.Join(all, "\n"))
-}
-
-// close ends the session without a word; the next step begins another.
-func (r *run) close() {
-	if r.c != nil {
-		r.c.Close()
-		r.c = nil
-	}
+	return stable(r.session.Do(r.t, s.imap))
 }
 
 // refusedAnswer says whether an answer to a command is an error.
