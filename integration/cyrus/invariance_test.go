@@ -1,11 +1,8 @@
 package cyrus
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -160,16 +157,7 @@ func TestPassword(t *testing.T) {
 func (s *site) changePassword(t testing.TB, user, old, fresh string) {
 	t.Helper()
 	s.passwords(t, map[string]string{user: fresh})
-	cmd := exec.Command(harness.Binary(t), "passwd", "--config", s.Config, user, "--old-fd", "3", "--new-fd", "4")
-	for _, text := range []string{old, fresh} {
-		r, w, err := os.Pipe()
-		must(t, err)
-		_, err = w.WriteString(text)
-		must(t, errors.Join(err, w.Close()))
-		cmd.ExtraFiles = append(cmd.ExtraFiles, r)
-		defer func() { _ = r.Close() }()
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("passwd: %v: %s", err, out)
+	if r := s.Passwd(t, user, old, fresh); r.Code != 0 {
+		t.Fatalf("passwd: exit %d: %s%s", r.Code, r.Out, r.Err)
 	}
 }

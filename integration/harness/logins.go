@@ -1,8 +1,6 @@
 package harness
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -121,18 +119,5 @@ func (m *Machine) AddUser(t testing.TB, name string, id int, home, password stri
 // Passwd changes a user's password by the verb: the user's key is wrapped anew.
 func (s *Site) Passwd(t testing.TB, user, old, fresh string) Result {
 	t.Helper()
-	cmd := exec.Command(Binary(t), "passwd", "--config", s.Config, user, "--old-fd", "3", "--new-fd", "4")
-	for _, text := range []string{old, fresh} {
-		r := passwordPipe(t, []byte(text))
-		cmd.ExtraFiles = append(cmd.ExtraFiles, r)
-		defer func() { _ = r.Close() }()
-	}
-	var out, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &stderr
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return Result{Out: out.String(), Err: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+	return s.CallWith(t, [][]byte{[]byte(old), []byte(fresh)}, "passwd", user, "--old-fd", "3", "--new-fd", "4")
 }

@@ -171,11 +171,11 @@ func passwords(t *testing.T, s *harness.Site, h *imaphost.Host, users map[string
 		t.Errorf("mail of a locked user was read: %s", text)
 	}
 	c.Close()
-	if out, code := passwd(t, s, "alice", "not the old one", users["alice"]); code != 77 {
-		t.Errorf("passwd with a wrong old password: %d: %s", code, out)
+	if r := s.Passwd(t, "alice", "not the old one", users["alice"]); r.Code != 77 {
+		t.Errorf("passwd with a wrong old password: %d: %s", r.Code, r.Out+r.Err)
 	}
-	if out, code := passwd(t, s, "alice", old, users["alice"]); code != 0 {
-		t.Fatalf("passwd: %d: %s", code, out)
+	if r := s.Passwd(t, "alice", old, users["alice"]); r.Code != 0 {
+		t.Fatalf("passwd: %d: %s", r.Code, r.Out+r.Err)
 	}
 	c = h.Login(t, "alice", users["alice"])
 	if st := userStatus(t, s, "alice"); st["unlocked"] != true || st["problem"] != nil {
@@ -183,8 +183,8 @@ func passwords(t *testing.T, s *harness.Site, h *imaphost.Host, users map[string
 	}
 	// In a session: it goes on, and a daemon that is started again finds an entry that opens.
 	c.Do(t, "SELECT INBOX")
-	if out, code := passwd(t, s, "alice", users["alice"], "third"); code != 0 {
-		t.Fatalf("passwd: %d: %s", code, out)
+	if r := s.Passwd(t, "alice", users["alice"], "third"); r.Code != 0 {
+		t.Fatalf("passwd: %d: %s", r.Code, r.Out+r.Err)
 	}
 	if text := c.Do(t, "FETCH 1 BODY.PEEK[]"); !strings.Contains(text, "body-one") {
 		t.Fatalf("FETCH: %s", text)
@@ -196,26 +196,6 @@ func passwords(t *testing.T, s *harness.Site, h *imaphost.Host, users map[string
 		t.Error("locked by a restart after a change of password")
 	}
 	waitLocked(t, s, "alice", 30*time.Second)
-}
-
-// passwd runs the verb; it returns everything that it wrote, and its exit code.
-func passwd(t testing.TB, s *harness.Site, user, old, fresh string) (string, int) {
-	t.Helper()
-	cmd := exec.Command(harness.Binary(t), "passwd", "--config", s.Config, user, "--old-fd", "3", "--new-fd", "4")
-	for _, text := range []string{old, fresh} {
-		r, w, err := os.Pipe()
-		must(t, err)
-		_, err = w.WriteString(text)
-		must(t, errors.Join(err, w.Close()))
-		cmd.ExtraFiles = append(cmd.ExtraFiles, r)
-		defer func() { _ = r.Close() }()
-	}
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return string(out), cmd.ProcessState.ExitCode()
 }
 
 // TestPostLogin registers sessions by the script that is shipped, with no access to anvil.
