@@ -8,8 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -64,17 +62,7 @@ func left(t testing.TB, store string) (n int) {
 // usage is what a process takes: resident memory in KiB, and descriptors.
 func usage(t testing.TB, pid int) (rss, fds int) {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	must(t, err)
-	for _, line := range strings.Split(string(b), "\n") {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			rss, err = strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(value, "kB")))
-			must(t, err)
-		}
-	}
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	must(t, err)
-	return rss, len(entries)
+	return harness.ProcStatus(t, pid, "VmRSS"), harness.Descriptors(t, pid)
 }
 
 // parallel calls do for 0 to n-1, some at a time.
