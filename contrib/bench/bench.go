@@ -160,27 +160,40 @@ func (b *bench) count(p pattern.Pattern, series []report.Series) error {
 			continue
 		}
 		batch := b.batch(p, t, 1, min(series[at].Samples[0].Ops, most), 1)
-		var counts map[string]int
-		var err error
-		batch.Around = func() func() {
-			stop, serr := b.tracer.Start(t.Device)
-			if serr != nil {
-				err = serr
-				return func() {}
-			}
-			return func() { counts, err = stop() }
+		requests, err := requestsOf(b.tracer, t, func(around func() func()) (measure.Sample, error) {
+			batch.Around = around
+			return b.sample(batch, &series[at])
+		})
+		if err != nil {
+			return err
 		}
-		sample, rerr := b.sample(batch, &series[at])
-		if err := errors.Join(rerr, err); err != nil {
-			return fmt.Errorf("%s: count requests: %w", t.Name, err)
-		}
-		if sample.Ops == 0 {
-			continue
-		}
-		series[at].Requests = map[string]float64{}
-		for name, n := range counts {
-			series[at].Requests[name] = float64(n) / float64(sample.Ops)
-		}
+		series[at].Requests = requests
 	}
 	return nil
+}
+
+// requestsOf counts the FUSE requests of the operations that run does between a call of around and one of what that returns,
+// and returns how many there are of each kind for one operation; nil if there were no operations.
+func requestsOf(tracer *measure.Tracer, t *target.Target, run func(around func() func()) (measure.Sample, error)) (map[string]float64, error) {
+	var counts map[string]int
+	var err error
+	sample, rerr := run(func() func() {
+		stop, serr := tracer.Start(t.Device)
+		if serr != nil {
+			err = serr
+			return func() {}
+		}
+		return func() { counts, err = stop() }
+	})
+	if err := errors.Join(rerr, err); err != nil {
+		return nil, fmt.Errorf("%s: count requests: %w", t.Name, err)
+	}
+	if sample.Ops == 0 {
+		return nil, nil
+	}
+	requests := map[string]float64{}
+	for name, n := range counts {
+		requests[name] = float64(n) / float64(sample.Ops)
+	}
+	return requests, nil
 }

@@ -29,11 +29,17 @@ func mailPatterns(o options) []mailPattern {
 			func(s *mail.Server, seed uint64) (measure.Sample, error) {
 				return s.Burst(o.messages, connections, seed)
 			},
+			func(s *mail.Server, seed uint64) (measure.Sample, error) {
+				return s.Burst(min(o.messages, 200), 1, seed)
+			},
 		}, {
 			report.Pattern{Name: "imap-load", Doc: fmt.Sprintf("%d clients for %v: IMAP commands", mailUsers, o.mailTime),
 				Goals: map[int]float64{mailUsers: 0.7}},
 			mailUsers, false,
 			func(s *mail.Server, seed uint64) (measure.Sample, error) { return s.Load(mailUsers, o.mailTime, seed) },
+			func(s *mail.Server, seed uint64) (measure.Sample, error) {
+				return s.Load(1, min(o.mailTime, 3*time.Second), seed)
+			},
 		},
 	}
 }
@@ -43,11 +49,12 @@ type mailPattern struct {
 	workers int
 	deliver bool // means something to a target whose users are locked
 	run     func(s *mail.Server, seed uint64) (measure.Sample, error)
+	few     func(s *mail.Server, seed uint64) (measure.Sample, error) // some of it by one worker, to count requests
 }
 
 // measureMail measures round by round, all targets in each round, each round beginning with another one. Deliveries come
 // first: they fill the mailboxes that the clients then read. What the first round finds cold is not measured.
-func measureMail(o options, targets []*target.Target) (*report.Results, error) {
+func measureMail(o options, targets []*target.Target, tracer *measure.Tracer) (*report.Results, error) {
 	servers, err := startServers(o, targets)
 	defer func() {
 		for _, s := range servers {
@@ -78,9 +85,13 @@ func measureMail(o options, targets []*target.Target) (*report.Results, error) {
 			}
 		}
 		for _, s := range servers {
-			if series[s] != nil {
-				r.Series = append(r.Series, *series[s])
+			if series[s] == nil {
+				continue
 			}
+			if err := countMail(tracer, p, s, series[s]); err != nil {
+				return nil, err
+			}
+			r.Series = append(r.Series, *series[s])
 		}
 	}
 	r.Finished, r.Machine.LoadEnded = time.Now(), load()
@@ -106,6 +117,18 @@ func sampleMail(o options, p mailPattern, s *mail.Server, round int, series *rep
 		series.Samples = append(series.Samples, sample)
 	}
 	return nil
+}
+
+// countMail does some of the work once more, to count the FUSE requests that it makes.
+func countMail(tracer *measure.Tracer, p mailPattern, s *mail.Server, series *report.Series) (err error) {
+	if tracer == nil || !s.Target.IsFUSE() || len(series.Samples) == 0 {
+		return nil
+	}
+	series.Requests, err = requestsOf(tracer, s.Target, func(around func() func()) (measure.Sample, error) {
+		defer around()()
+		return p.few(s, 1)
+	})
+	return err
 }
 
 func startServers(o options, targets []*target.Target) ([]*mail.Server, error) {

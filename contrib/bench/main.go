@@ -159,21 +159,21 @@ func compare(o options) (*report.Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.mail {
-		return measureMail(o, targets)
-	}
-	return measureAll(o, targets, patterns, workers)
-}
-
-func measureAll(o options, targets []*target.Target, patterns []pattern.Pattern, workers []int) (*report.Results, error) {
-	b := &bench{lower: o.env.Lower, targets: targets, workers: workers, rounds: o.rounds, budget: o.budget, progress: os.Stderr}
 	tracer, err := measure.NewTracer(filepath.Base(filepath.Dir(o.env.Work)), filepath.Join(o.env.Work, "tracefs"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench: FUSE requests are not counted:", err)
+		tracer = nil
 	} else {
-		b.tracer = tracer
 		defer tracer.Close()
 	}
+	if o.mail {
+		return measureMail(o, targets, tracer)
+	}
+	return measureAll(o, targets, tracer, patterns, workers)
+}
+
+func measureAll(o options, targets []*target.Target, tracer *measure.Tracer, patterns []pattern.Pattern, workers []int) (*report.Results, error) {
+	b := &bench{lower: o.env.Lower, targets: targets, workers: workers, rounds: o.rounds, budget: o.budget, tracer: tracer, progress: os.Stderr}
 	if err := b.prepare(); err != nil {
 		return nil, err
 	}

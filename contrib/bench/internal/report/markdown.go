@@ -215,8 +215,10 @@ func (r *Results) writeRequests(b *strings.Builder) {
 		row := []string{p.Name}
 		for _, t := range counted {
 			text := ""
-			if s := r.Find(p.Name, t.Name, 1); s != nil && s.Requests != nil {
-				text = requests(s.Requests)
+			for _, s := range r.Series {
+				if s.Pattern == p.Name && s.Target == t.Name && s.Requests != nil {
+					text = requests(s.Requests)
+				}
 			}
 			row = append(row, text)
 		}
