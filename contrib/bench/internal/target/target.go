@@ -79,7 +79,7 @@ const MailCrypt = "mail_crypt"
 
 // Mail returns the names of the targets that benchmarks of mail use unless others are asked for.
 func Mail() []string {
-	return []string{Baseline, MailCrypt, "gocryptfs26-allow", "mailcryptfs", "mailcryptfs-locked"}
+	return []string{Baseline, MailCrypt, "gocryptfs26-allow", "loopback", "mailcryptfs", "mailcryptfs-locked"}
 }
 
 // Baseline is the name of the target that ratios refer to.
