@@ -14,7 +14,6 @@ import (
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
-	"github.com/mailcryptfs/mailcryptfs/keyring/recovery"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
@@ -89,11 +88,7 @@ func TestRotate(t *testing.T) {
 
 func testRotate(t *testing.T, identity, unlocked bool) {
 	ctx := t.Context()
-	f := newFixture(t)
-	recipient, ids := recoveryKey(t, true)
-	f.Recipients = []recovery.Recipient{recipient}
-	r := f.open(t)
-	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
+	f, r, ids := newRecoverable(t, true, alice)
 	old := someMail(t, r)
 	c, _, err := r.AddCode(ctx, alice, Proof{}, "sheet", "root")
 	must(t, err)

@@ -17,17 +17,6 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 )
 
-// recoveryKey makes an age key pair.
-func recoveryKey(tb testing.TB, hybrid bool) (recovery.Recipient, []age.Identity) {
-	tb.Helper()
-	var b bytes.Buffer
-	r, err := recovery.Generate(&b, hybrid)
-	must(tb, err)
-	ids, err := recovery.ReadIdentities(&b)
-	must(tb, err)
-	return r, ids
-}
-
 // verbs are what Ring and Offline have in common.
 type verbs interface {
 	Slots(u account.User) ([]SlotInfo, error)
@@ -217,12 +206,7 @@ func TestRecoveryKeys(t *testing.T) {
 func TestRecoverySlotOfAnother(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	f := newFixture(t)
-	recipient, ids := recoveryKey(t, false)
-	f.Recipients = []recovery.Recipient{recipient}
-	r := f.open(t)
-	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
-	must(t, r.Enroll(ctx, bob, []byte("pw"), "test"))
+	f, r, ids := newRecoverable(t, false, alice, bob)
 	var stolen []byte
 	f.update(t, alice, func(rec *records.User) error { stolen = rec.Slots[1].Wrapped; return nil })
 	f.update(t, bob, func(rec *records.User) error { rec.Slots[1].Wrapped = stolen; return nil })

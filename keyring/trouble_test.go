@@ -195,12 +195,7 @@ func TestOneDerivation(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	f := newFixture(t)
-	recipient, ids := recoveryKey(t, true)
-	f.Recipients = []recovery.Recipient{recipient}
-	r := f.open(t)
-	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
-	must(t, r.Enroll(ctx, bob, []byte("pw"), "test"))
+	f, r, ids := newRecoverable(t, true, alice, bob)
 	req, pending, err := r.RecoveryRequest(ctx, alice, "root")
 	must(t, err)
 	defer pending.Wipe()
@@ -266,11 +261,7 @@ func TestDrill(t *testing.T) {
 func TestUnlockProof(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	f := newFixture(t)
-	recipient, ids := recoveryKey(t, false)
-	f.Recipients = []recovery.Recipient{recipient}
-	r := f.open(t)
-	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
+	f, r, ids := newRecoverable(t, false, alice)
 	c, _, err := r.AddCode(ctx, alice, pw("pw"), "sheet", "root")
 	must(t, err)
 	text, err := c.Text()
