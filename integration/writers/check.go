@@ -2,7 +2,6 @@ package writers
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -239,101 +238,6 @@ func (w *Work) checkInPlace(j job, lines []line) []Violation {
 				break
 			}
 		}
-	}
-	return c.bad
-}
-
-// lastOf returns the last step that was acknowledged and the last that was begun; -1 if none was.
-func lastOf(lines []line) (done, begun int) {
-	done, begun = -1, -1
-	for _, l := range lines {
-		if begun = l.arg(0); l.what == "done" {
-			done = begun
-		}
-	}
-	return done, begun
-}
-
-func (w *Work) checkRename(j job, lines []line) []Violation {
-	c := collect{kind: j.kind}
-	done, begun := lastOf(lines)
-	if done < 0 {
-		return nil
-	}
-	found, err := filepath.Glob(j.place + "/" + j.id + "[,:]*")
-	if err != nil || len(found) != 1 {
-		c.add("the message", fmt.Sprintf("has the names %q (%v)", found, err))
-		return c.bad
-	}
-	if name := filepath.Base(found[0]); name != flagged(j.id, done) && name != flagged(j.id, begun) {
-		c.add("the message", fmt.Sprintf("has the name %s, acknowledged is %d, begun %d", name, done, begun))
-	}
-	c.add("the message", whole(found[0], j.id))
-	return c.bad
-}
-
-func (w *Work) checkReplaced(j job, lines []line) []Violation {
-	c := collect{kind: j.kind}
-	done, begun := lastOf(lines)
-	path := j.place + "/" + j.id
-	if done >= 0 && whole(path, fmt.Sprintf("%s-%d", j.id, done)) != "" {
-		c.add("the file, which is not of the version begun either", whole(path, fmt.Sprintf("%s-%d", j.id, begun)))
-	}
-	return c.bad
-}
-
-func (w *Work) checkLinks(j job, lines []line) []Violation {
-	c := collect{kind: j.kind}
-	for name, what := range states(lines) {
-		first, second := j.place+"/tmp/"+name, j.place+"/cur/"+copyOf(name)
-		if what == "made" || what == "linked" {
-			c.add("acknowledged", whole(first, name))
-		}
-		if what == "gone" {
-			c.add("its removal was acknowledged", absent(first))
-		}
-		if what == "made" {
-			continue
-		}
-		c.add("the second name", whole(second, name))
-		var a, b unix.Stat_t
-		// The end of a daemon that was converting the file, name by name, may have made two files of it.
-		if what == "linked" && (unix.Lstat(first, &a) != nil || unix.Lstat(second, &b) != nil || (a.Ino == b.Ino) != (a.Nlink == 2) || a.Nlink != b.Nlink) {
-			c.add(name, fmt.Sprintf("two names of inodes %d and %d with %d and %d links", a.Ino, b.Ino, a.Nlink, b.Nlink))
-		}
-	}
-	return c.bad
-}
-
-func (w *Work) checkFolders(j job, lines []line) []Violation {
-	c := collect{kind: j.kind}
-	for name, what := range states(lines) {
-		dir := j.place + "/" + name
-		switch what {
-		case "there":
-			c.add("acknowledged", whole(dir+"/cur/"+name, name))
-			for _, d := range []string{"new", "tmp"} {
-				if _, err := os.ReadDir(dir + "/" + d); err != nil {
-					c.add("acknowledged", err.Error())
-				}
-			}
-		case "gone":
-			c.add("its removal was acknowledged", absent(dir))
-		case "going":
-			if err := os.RemoveAll(dir); err != nil && !errors.Is(err, unix.ENOENT) {
-				c.add("what is left of it", err.Error())
-			}
-		}
-	}
-	return c.bad
-}
-
-// checkPlain looks for the mail that dave had before.
-func (w *Work) checkPlain() []Violation {
-	c := collect{kind: "conversion"}
-	for i := range plainMails {
-		name := fmt.Sprintf("plain-%d", i)
-		c.add("had been there before", whole(w.Site.View+"/dave/new/"+name, name))
 	}
 	return c.bad
 }
