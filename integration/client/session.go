@@ -9,7 +9,7 @@ import (
 // another, with the same folder open.
 type Session struct {
 	Enter  func() *IMAP // begins a session
-	Folder string       // the command that opens the current folder in a new session
+	folder string       // the command that opens the current folder in a new session
 	c      *IMAP
 }
 
@@ -19,15 +19,15 @@ func (s *Session) Do(t testing.TB, command string) string {
 	t.Helper()
 	if s.c == nil {
 		s.c = s.Enter()
-		if s.Folder != "" {
-			s.c.OK(t, "%s", s.Folder)
+		if s.folder != "" {
+			s.c.OK(t, "%s", s.folder)
 		}
 	}
 	switch verb, _, _ := strings.Cut(command, " "); verb {
 	case "SELECT", "EXAMINE":
-		s.Folder = command
+		s.folder = command
 	case "CLOSE", "UNSELECT":
-		s.Folder = ""
+		s.folder = ""
 	}
 	all, err := s.c.Do(command)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *Session) Do(t testing.TB, command string) string {
 
 // Examine is the Session in which the same folder is open for reading alone.
 func (s *Session) Examine() *Session {
-	return &Session{Enter: s.Enter, Folder: strings.Replace(s.Folder, "SELECT", "EXAMINE", 1)}
+	return &Session{Enter: s.Enter, folder: strings.Replace(s.folder, "SELECT", "EXAMINE", 1)}
 }
 
 // Close ends the session without a word; the next command begins another.
