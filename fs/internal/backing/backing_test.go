@@ -74,7 +74,6 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestNoLinksFollowed checks that no call goes through a symbolic link, and none out of the directory.
 // TestUnchanged changes a file again and again right after it was looked at: no change goes unseen, and a file at rest is
 // known to be as it was.
 func TestUnchanged(t *testing.T) {
@@ -108,6 +107,7 @@ func TestUnchanged(t *testing.T) {
 	}
 }
 
+// TestNoLinksFollowed checks that no call goes through a symbolic link, and none out of the directory.
 func TestNoLinksFollowed(t *testing.T) {
 	t.Parallel()
 	d, path := store(t)
