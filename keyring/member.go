@@ -76,6 +76,13 @@ func sameRotation(a, b *records.User) bool {
 	return a.Rotation.Started.Equal(b.Rotation.Started)
 }
 
+// warning says why the record of m is not the newest one; nil if it is.
+func (m *member) warning() error {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.loaded.Warning
+}
+
 func (m *member) record() *records.User {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

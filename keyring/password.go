@@ -117,8 +117,12 @@ func (r *Ring) rewrap(ctx context.Context, u account.User, new []byte, by, what 
 	r.event(ctx, audit.Event{User: u, What: what, By: by})
 	m.slow.Lock()
 	defer m.slow.Unlock()
-	if err := r.refresh(m); err != nil {
-		return err
+	err = r.refresh(m)
+	if err == nil {
+		err = m.warning()
+	}
+	if err != nil {
+		return fmt.Errorf("the password was changed, but the record cannot be read back: %w", err)
 	}
 	if !m.unlocked() {
 		m.note("")

@@ -30,7 +30,7 @@ func (r *Ring) refresh(m *member) error {
 	if err != nil {
 		return err
 	}
-	before := m.record()
+	before, trouble := m.record(), m.warning()
 	if err := m.setRecord(loaded); err != nil {
 		return err
 	}
@@ -40,6 +40,8 @@ func (r *Ring) refresh(m *member) error {
 	}
 	if loaded.Warning != nil {
 		m.fail(r.log, loaded.Warning)
+	} else if trouble != nil {
+		m.note("")
 	}
 	err = r.follow(m)
 	if before.Rotation != nil {

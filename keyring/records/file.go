@@ -18,6 +18,11 @@ func openDirAt(at int, name, path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
+// readAll reads a file from its beginning, and one byte more than limit if there is more: it may grow meanwhile.
+func readAll(f *os.File, limit int) ([]byte, error) {
+	return io.ReadAll(io.NewSectionReader(f, 0, int64(limit)+1))
+}
+
 // readAt reads a regular file of at most limit bytes. Anything else in its place is ErrCorrupt, as is a device that
 // cannot read it; other failures are those of the system call.
 func readAt(dir *os.File, name string, limit int) ([]byte, error) {
@@ -45,8 +50,10 @@ func readAt(dir *os.File, name string, limit int) ([]byte, error) {
 	if st.Size > int64(limit) {
 		return nil, corrupt("it has more than %d bytes", limit)
 	}
-	// It may grow meanwhile.
-	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	b, err := readAll(f, limit)
+	if errors.Is(err, unix.EIO) { // once more: what follows may be that an older version takes its place
+		b, err = readAll(f, limit)
+	}
 	switch {
 	case errors.Is(err, unix.EIO):
 		return nil, corrupt("the device cannot read it")

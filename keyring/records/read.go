@@ -22,9 +22,9 @@ type Stamp struct {
 // Loaded is a user's record as it was found.
 type Loaded struct {
 	*User
-	Stamp Stamp // of the file when it was read, or just before
+	Stamp Stamp // of the file when it was read, or just before; zero with a Warning
 	// Warning is set when the record is damaged or missing and the previous version was taken in its place (FORMAT.md
-	// K13). It says how to mend that.
+	// K13). It says how to mend that. The device may have failed once only: whoever needs the record reads it again.
 	Warning error
 }
 
@@ -58,7 +58,7 @@ func (d *Dir) read(dir *os.File, u account.User) (Loaded, error) {
 	case prevErr == nil:
 		warning := fmt.Errorf("%w; using %s of %s instead: restore the record from a backup, or change it (mailcryptfs passwd), which writes it anew",
 			err, previousName, prev.Created.Format("2006-01-02"))
-		return Loaded{User: prev, Stamp: stamp, Warning: warning}, nil
+		return Loaded{User: prev, Warning: warning}, nil
 	case errors.Is(err, ErrNotFound) && errors.Is(prevErr, ErrNotFound):
 		return Loaded{}, ErrNotFound
 	case errors.Is(err, ErrNotFound):
