@@ -220,8 +220,14 @@ func (d *Dir) Open(name string) (*File, error) {
 		d.tree.Forget(n.ID, 1)
 		return nil, err
 	}
+	size, err := c.Length()
+	if err != nil {
+		d.tree.Release(n.Inode)
+		d.tree.Forget(n.ID, 1)
+		return nil, err
+	}
 	m := n.Attr.Mtime
-	return &File{tree: d.tree, node: n.Inode, content: c, Size: c.Size(), ModTime: time.Unix(m.Sec, int64(m.Nsec))}, nil
+	return &File{tree: d.tree, node: n.Inode, content: c, Size: size, ModTime: time.Unix(m.Sec, int64(m.Nsec))}, nil
 }
 
 // File is an open regular file.

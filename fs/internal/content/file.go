@@ -209,6 +209,9 @@ func (f *File) Size() int64 {
 	return f.plain
 }
 
+// Length is Size, for whom content may be plain, too. There is no error.
+func (f *File) Length() (int64, error) { return f.Size(), nil }
+
 // Header returns the header, and false while the file is empty.
 func (f *File) Header() (format.Header, bool) {
 	f.mu.RLock()

@@ -29,11 +29,8 @@ func (p *Plain) WriteAt(b []byte, off int64) (int, error) { return p.low.WriteAt
 // Truncate sets the size.
 func (p *Plain) Truncate(size int64) error { return p.low.Truncate(size) }
 
-// Size returns the size, 0 if it cannot be told.
-func (p *Plain) Size() int64 {
-	n, _ := p.size()
-	return n
-}
+// Length returns the size in bytes, or the error of the lower file.
+func (p *Plain) Length() (int64, error) { return p.size() }
 
 // Sync makes the content durable.
 func (p *Plain) Sync(dataOnly bool) error { return p.low.Sync(dataOnly) }

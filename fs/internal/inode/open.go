@@ -13,8 +13,9 @@ type Content interface {
 	ReadAt(p []byte, off int64) (int, error)
 	WriteAt(p []byte, off int64) (int, error)
 	Truncate(size int64) error
-	// Size returns the plaintext size in bytes.
-	Size() int64
+	// Length returns the plaintext size in bytes. After an error nothing is known of it:
+	// whoever took the file for an empty one would lose what it holds.
+	Length() (int64, error)
 	// Sync makes the content durable.
 	Sync(dataOnly bool) error
 }

@@ -34,7 +34,9 @@ func (t *Tree) Attr(n *inode.Inode) (Attr, error) {
 		size := st.Size
 		switch sealed, _ := t.Table.Sealed(n); {
 		case c != nil:
-			size = c.Size()
+			if size, err = c.Length(); err != nil {
+				return err
+			}
 		case sealed && st.Type() == unix.S_IFREG && size > 0: // removed while locked
 			if shape, err := content.Probe(f, st.Size); err == nil {
 				size = shape.Plain
@@ -70,10 +72,13 @@ func (t *Tree) attrOf(n *inode.Inode, st backing.Stat, d *backing.Dir, s names.S
 	case st.Type() != unix.S_IFREG || !s.Kind.Sealed() || st.Size == 0:
 		return t.shown(n, st, st.Size)
 	}
+	var size int64
+	var err error
 	if c := n.Content(); c != nil { // what is open knows best
-		return t.shown(n, st, c.Size())
+		size, err = c.Length()
+	} else {
+		size, err = t.plainSize(n, &st, d, s)
 	}
-	size, err := t.plainSize(n, &st, d, s)
 	if err != nil {
 		_ = t.Alert(n, err)
 		size = st.Size

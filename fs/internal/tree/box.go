@@ -87,12 +87,16 @@ func (t *Tree) header(n *inode.Inode, p *place) (route.Header, error) {
 	if err != nil {
 		return route.Header{}, err
 	}
-	buf := make([]byte, min(c.Size(), route.MaxHeader))
-	size, err := c.ReadAt(buf, 0)
+	size, err := c.Length()
 	if err != nil {
 		return route.Header{}, err
 	}
-	h, err := route.ParseHeader(buf[:size])
+	buf := make([]byte, min(size, route.MaxHeader))
+	got, err := c.ReadAt(buf, 0)
+	if err != nil {
+		return route.Header{}, err
+	}
+	h, err := route.ParseHeader(buf[:got])
 	if a, _ := t.Table.Alias(n); err == nil && h.ID != a.Name {
 		err = errForeign
 	}

@@ -203,7 +203,14 @@ func (c *conversion) copy(temp string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	size, err := io.Copy(io.NewOffsetWriter(to, 0), io.NewSectionReader(readerAt{from}, 0, from.Size()))
+	size, err := from.Length()
+	if err != nil {
+		return 0, err
+	}
+	copied, err := io.Copy(io.NewOffsetWriter(to, 0), io.NewSectionReader(readerAt{from}, 0, size))
+	if err == nil && copied != size {
+		err = ErrBusy // it was cut meanwhile
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -27,7 +27,10 @@ func (t *Tree) Fallocate(n *inode.Inode, off, length int64, mode uint32) error {
 		}
 		return f.Allocate(off, length)
 	})
-	if err != nil || mode&unix.FALLOC_FL_KEEP_SIZE != 0 || off+length <= c.Size() {
+	if err != nil || mode&unix.FALLOC_FL_KEEP_SIZE != 0 {
+		return err
+	}
+	if size, err := c.Length(); err != nil || off+length <= size {
 		return err
 	}
 	return c.Truncate(off + length)

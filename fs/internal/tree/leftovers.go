@@ -110,14 +110,15 @@ func (t *Tree) sameContent(a, b place) bool {
 		return false
 	}
 	defer closeB()
-	if ca.Size() != cb.Size() {
+	size, errA := ca.Length()
+	if sizeB, errB := cb.Length(); errA != nil || errB != nil || size != sizeB {
 		return false
 	}
 	bufA, bufB := make([]byte, 1<<16), make([]byte, 1<<16)
-	for off := int64(0); off < ca.Size(); off += int64(len(bufA)) {
+	for off := int64(0); off < size; off += int64(len(bufA)) {
 		na, errA := ca.ReadAt(bufA, off)
 		nb, errB := cb.ReadAt(bufB, off)
-		if errA != nil || errB != nil || !bytes.Equal(bufA[:na], bufB[:nb]) {
+		if errA != nil || errB != nil || int64(na) != min(size-off, int64(len(bufA))) || !bytes.Equal(bufA[:na], bufB[:nb]) {
 			return false
 		}
 	}
