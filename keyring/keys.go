@@ -19,6 +19,9 @@ type deliveryKey struct {
 	timer     *time.Timer
 }
 
+// readBack is how long at least a delivery key opens what was sealed under it; half an epoch, if that is less.
+const readBack = 10 * time.Second
+
 // SealingKey returns the key that new private content of the user is sealed under: of an unlocked user the current
 // content key; of a locked one the delivery key of this epoch, which is durable before it is returned (FORMAT.md K11).
 // The ring owns and wipes the key: a caller that meets secret.ErrWiped asks again. Without a system call and without an
@@ -60,8 +63,9 @@ func (r *Ring) newDelivery(m *member) (secret.ContentKey, error) {
 	now := r.o.Now()
 	d := &deliveryKey{
 		ContentKey: secret.ContentKey{ID: secret.RandomID(), Key: key},
-		// Whoever got the key just before the end has still time to use it.
-		sealUntil: now.Add(r.o.Epoch - min(r.o.Epoch/10, 2*time.Second)),
+		// Whoever got the key just before the end has still time to use it, and to read what was written: a delivery
+		// agent makes the copies for further recipients from that for the first.
+		sealUntil: now.Add(r.o.Epoch - min(r.o.Epoch/2, readBack)),
 		until:     now.Add(r.o.Epoch),
 	}
 	if err := r.writeDelivery(m, d.ContentKey); err != nil {

@@ -79,7 +79,7 @@ func TestEpoch(t *testing.T) {
 		if _, err := os.Stat(recordPath(f, alice, "delivery/"+first.ID.String()+".toml")); err != nil {
 			t.Errorf("the delivery key is not on disk: %v", err)
 		}
-		time.Sleep(50 * time.Second)
+		time.Sleep(49 * time.Second)
 		same, err := r.SealingKey(alice)
 		if err != nil || same != first {
 			t.Errorf("another key within the epoch: %v", err)
@@ -87,12 +87,17 @@ func TestEpoch(t *testing.T) {
 		if k, err := r.OpeningKey(alice, first.ID); err != nil || k != first.Key {
 			t.Errorf("within the epoch: %v", err)
 		}
-		// Just before the end a new key is handed out, and the old one still works.
-		time.Sleep(9 * time.Second)
+		// Ten seconds before the end a new key is handed out, and the old one still works, to its end.
+		time.Sleep(2 * time.Second)
 		second, err := r.SealingKey(alice)
 		must(t, err)
 		if second.ID == first.ID || first.Key.Wiped() {
 			t.Error("the key was handed out to its end, or wiped before")
+		}
+		time.Sleep(8 * time.Second)
+		synctest.Wait()
+		if first.Key.Wiped() {
+			t.Error("the key was wiped before its end")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()

@@ -160,7 +160,7 @@ func (h *host) home(t testing.TB, user string, uid int) {
 func newSite(t testing.TB, o options) (*harness.Site, *host) {
 	t.Helper()
 	h := prepare(t, o)
-	site := harness.Options{Profile: "dovecot-maildir", User: "%u", Epoch: "1s"}
+	site := harness.Options{Profile: "dovecot-maildir", User: "%u", Epoch: "2s"}
 	if h.sdbox {
 		site.Profile = "dovecot-sdbox"
 	}
