@@ -48,8 +48,8 @@ func Main(m *testing.M, procs Procs) int {
 }
 
 // WithoutRace has the daemon built without the race detector, whatever was asked for. It is for tests of what is on the
-// disk after thousands of moments, faults or changes: the detector makes the daemon ten times slower. To be called before
-// Main.
+// disk after thousands of moments, faults or changes, or of what is in the daemon's memory: the detector makes the daemon ten
+// times slower, and has a memory of its own. To be called before Main.
 func WithoutRace() {
 	if err := os.Unsetenv(envRace); err != nil {
 		panic(err) // the name is a constant of this package

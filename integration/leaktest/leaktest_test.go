@@ -15,7 +15,10 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, nil)) }
+func TestMain(m *testing.M) {
+	harness.WithoutRace()
+	os.Exit(harness.Main(m, nil))
+}
 
 const dataErr, noInput, unavailable, cantCreate = 65, 66, 69, 73
 

@@ -8,7 +8,10 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, nil)) }
+func TestMain(m *testing.M) {
+	harness.WithoutRace()
+	os.Exit(harness.Main(m, nil))
+}
 
 // maildir makes a mailbox in the view.
 func maildir(t testing.TB, s *harness.Site, user string) string {
