@@ -90,6 +90,8 @@ func start(t testing.TB, w way, users ...string) *host {
 	h.homes(t)
 	h.configure(t)
 	h.m.Serve(t, "postfix", "start-fg")
+	// master(8) makes a session of its own, out of reach of who started it.
+	t.Cleanup(func() { h.m.Run(t, "postfix", "stop") })
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("postfix: %s", h.log(t))
