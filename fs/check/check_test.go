@@ -219,7 +219,10 @@ var nameMutations = []mutation{
 	{name: "damaged", kind: NameDamaged, do: func(f *fixture) string {
 		p := f.path("alice/cur/one")
 		dir, name := filepath.Split(p)
-		bad := name[:len(name)-2] + "AA"
+		bad := name[:4] + "A" + name[5:] // after "mc1="
+		if bad == name {
+			bad = name[:4] + "B" + name[5:]
+		}
 		must(f, os.Rename(p, dir+bad))
 		return "alice/cur/" + bad
 	}},
