@@ -101,15 +101,6 @@ func (m mount) lockUser(u account.User) {
 	m.KeysGone(u)
 }
 
-func (m mount) encrypt(t *testing.T, u account.User) fs.Report {
-	t.Helper()
-	r, err := m.Encrypt(t.Context(), u, false, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 func TestCyrusByName(t *testing.T) {
 	m := mountCyrus(t, t.TempDir())
 	for _, dir := range []string{"user/alice/#sieve", "a/user/alice/Sent", "u/DELETED/user/alice/5F", "domain/example.org/user/alice", "user/bob", "public", "stage."} {
@@ -215,7 +206,7 @@ func TestCyrusByHeader(t *testing.T) {
 		}
 	}
 	m.keys.lock("alice", false)
-	if r := m.encrypt(t, "alice"); r.Done == 0 || !r.Complete() {
+	if r := m.encrypt(t, "alice", 0); r.Done == 0 || !r.Complete() {
 		t.Errorf("%+v", r)
 	}
 	m.lockUser("alice")
@@ -255,7 +246,7 @@ func TestCyrusChangesHands(t *testing.T) {
 			reads(t, box+"/3.", "from the new owner")
 			fails(t, box+"/1.", unix.EACCES)
 			if to != "" {
-				m.encrypt(t, to)
+				m.encrypt(t, to, 0)
 			}
 			fails(t, box+"/1.", unix.EACCES)
 			record := m.store + "/.mailcryptfs/mailboxes/ab02.toml"
@@ -268,7 +259,7 @@ func TestCyrusChangesHands(t *testing.T) {
 			m.lockUser("alice")
 			fails(t, box+"/1.", unix.EACCES)
 			m.keys.lock("alice", false)
-			if r := m.encrypt(t, "alice"); !r.Complete() || r.Done < 2 {
+			if r := m.encrypt(t, "alice", 0); !r.Complete() || r.Done < 2 {
 				t.Errorf("%+v", r)
 			}
 			m.lockUser("alice")
@@ -358,8 +349,8 @@ func TestCyrusStorm(t *testing.T) {
 		rehead(t, dir, "user.carol.x")
 	}
 	for range 2 { // a file with links in mailboxes of several owners loses one of them at a time
-		m.encrypt(t, "alice")
-		m.encrypt(t, "bob")
+		m.encrypt(t, "alice", 0)
+		m.encrypt(t, "bob", 0)
 	}
 	m.lockUser("alice")
 	m.lockUser("bob")
