@@ -26,19 +26,15 @@ func mailPatterns(o options) []mailPattern {
 			report.Pattern{Name: "lmtp-burst", Doc: fmt.Sprintf("%d messages of 4 to 50 KiB, over %d connections", o.messages, connections),
 				Goals: map[int]float64{connections: 0.85}},
 			connections, true,
-			func(s *mail.Server, seed uint64) (measure.Sample, error) {
-				return s.Burst(o.messages, connections, seed)
-			},
-			func(s *mail.Server, seed uint64) (measure.Sample, error) {
-				return s.Burst(min(o.messages, 200), 1, seed)
+			func(s *mail.Server, o options, workers int, seed uint64) (measure.Sample, error) {
+				return s.Burst(o.messages, workers, seed)
 			},
 		}, {
 			report.Pattern{Name: "imap-load", Doc: fmt.Sprintf("%d clients for %v: IMAP commands", mailUsers, o.mailTime),
 				Goals: map[int]float64{mailUsers: 0.7}},
 			mailUsers, false,
-			func(s *mail.Server, seed uint64) (measure.Sample, error) { return s.Load(mailUsers, o.mailTime, seed) },
-			func(s *mail.Server, seed uint64) (measure.Sample, error) {
-				return s.Load(1, min(o.mailTime, 3*time.Second), seed)
+			func(s *mail.Server, o options, workers int, seed uint64) (measure.Sample, error) {
+				return s.Load(workers, o.mailTime, seed)
 			},
 		},
 	}
@@ -48,8 +44,7 @@ type mailPattern struct {
 	report.Pattern
 	workers int
 	deliver bool // means something to a target whose users are locked
-	run     func(s *mail.Server, seed uint64) (measure.Sample, error)
-	few     func(s *mail.Server, seed uint64) (measure.Sample, error) // some of it by one worker, to count requests
+	run     func(s *mail.Server, o options, workers int, seed uint64) (measure.Sample, error)
 }
 
 // measureMail measures round by round, all targets in each round, each round beginning with another one. Deliveries come
@@ -88,7 +83,7 @@ func measureMail(o options, targets []*target.Target, tracer *measure.Tracer) (*
 			if series[s] == nil {
 				continue
 			}
-			if err := countMail(tracer, p, s, series[s]); err != nil {
+			if err := countMail(o, tracer, p, s, series[s]); err != nil {
 				return nil, err
 			}
 			r.Series = append(r.Series, *series[s])
@@ -103,7 +98,7 @@ func sampleMail(o options, p mailPattern, s *mail.Server, round int, series *rep
 		return err
 	}
 	before := len(s.Complaints())
-	sample, err := p.run(s, uint64(round+1))
+	sample, err := p.run(s, o, p.workers, uint64(round+1))
 	if err == nil {
 		if lines := s.Complaints()[before:]; len(lines) > 0 && !s.Target.DeliverOnly { // refused header caches are expected there
 			err = errors.New(lines[0])
@@ -119,14 +114,15 @@ func sampleMail(o options, p mailPattern, s *mail.Server, round int, series *rep
 	return nil
 }
 
-// countMail does some of the work once more, to count the FUSE requests that it makes.
-func countMail(tracer *measure.Tracer, p mailPattern, s *mail.Server, series *report.Series) (err error) {
+// countMail has one worker do some of the work once more, to count the FUSE requests that it makes.
+func countMail(o options, tracer *measure.Tracer, p mailPattern, s *mail.Server, series *report.Series) (err error) {
 	if tracer == nil || !s.Target.IsFUSE() || len(series.Samples) == 0 {
 		return nil
 	}
+	o.messages, o.mailTime = min(o.messages, 200), min(o.mailTime, 3*time.Second)
 	series.Requests, err = requestsOf(tracer, s.Target, func(around func() func()) (measure.Sample, error) {
 		defer around()()
-		return p.few(s, 1)
+		return p.run(s, o, 1, 1)
 	})
 	return err
 }

@@ -47,8 +47,8 @@ func cyrus(_ context.Context, h *Host) []Finding {
 	}
 	if !yes("mailbox_legacy_dirs") {
 		out = append(out, found(Note, "imapd.conf: mailbox_legacy_dirs is not set", "directories of mailboxes do not name their users; who owns one is read from its cyrus.header", "set mailbox_legacy_dirs: yes on a new store"))
+		out = append(out, headers(set)...)
 	}
-	out = append(out, headers(set, yes("mailbox_legacy_dirs"))...)
 	if yes("conversations") {
 		out = append(out, found(Warn, "imapd.conf: conversations: yes", "subjects of messages lie in the configuration directory, in clear", "set conversations: no, or put configdirectory on an encrypted disk"))
 	}
@@ -73,10 +73,7 @@ func cyrus(_ context.Context, h *Host) []Finding {
 
 // headers judges where mailboxes by id (mailbox_legacy_dirs: no) have their cyrus.header: it tells whose they are, and has to lie
 // beside the messages.
-func headers(set map[string]string, legacy bool) []Finding {
-	if legacy {
-		return nil
-	}
+func headers(set map[string]string) []Finding {
 	const why = "it tells whose mail lies there: without it messages get the site's key, which root can open at any time"
 	var out []Finding
 	if files := set["metapartition_files"]; slices.Contains(strings.Fields(files), "header") {

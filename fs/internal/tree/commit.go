@@ -20,9 +20,7 @@ func (c *conversion) commit(temp string) error {
 		return ErrBusy
 	}
 	for i := range c.places {
-		p := &c.places[i]
-		now, err := p.d.Stat(p.s.Name)
-		if err != nil || !now.Same(&p.st) || temp != "" && !p.st.Unchanged(&now) {
+		if p := &c.places[i]; changed(p.d, p.s, &p.st) {
 			return ErrBusy
 		}
 	}

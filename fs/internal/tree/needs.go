@@ -101,9 +101,13 @@ func (t *Tree) keyID(p *inode.Inode, d *backing.Dir, s names.Stored, st *backing
 	return secret.ID(shape.Header.KeyID), err
 }
 
-// changed reports whether the entry s of d may no longer be in the state st.
+// changed reports whether the entry s of d may no longer be in the state st; of one that
+// a conversion makes no copy of, whether it is another one.
 func changed(d *backing.Dir, s names.Stored, st *backing.Stat) bool {
 	now, err := d.Stat(s.Name)
+	if err == nil && !hasContent(st) {
+		return !now.Same(st)
+	}
 	return err != nil || !st.Unchanged(&now)
 }
 

@@ -48,32 +48,28 @@ func (t *Tree) rename(src, dst *place, flags uint32) error {
 	if err := t.locate(src, dst, flags); err != nil {
 		return err
 	}
-	if flags&unix.RENAME_EXCHANGE == 0 {
-		return t.relocate(src, dst, flags)
+	err = t.relocate(src, dst, flags)
+	if dst.unseen && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EINVAL)) {
+		if err = t.lookAt(dst, flags); err == nil {
+			err = t.relocate(src, dst, flags)
+		}
 	}
-	if src.st.Same(&dst.st) {
-		return nil
-	}
-	return t.exchange(src, dst)
+	return err
 }
 
-// relocate makes src the entry dst.
+// relocate makes src the entry dst, or swaps the two.
 func (t *Tree) relocate(src, dst *place, flags uint32) error {
 	if !dst.none && src.st.Same(&dst.st) {
 		return nil // two names of one file: rename(2) does nothing
+	}
+	if flags&unix.RENAME_EXCHANGE != 0 {
+		return t.exchange(src, dst)
 	}
 	m, err := t.newOwner(src, dst)
 	if err != nil {
 		return err
 	}
-	err = t.move(src, dst)
-	if dst.unseen && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EINVAL)) {
-		if err := t.lookAt(dst, flags); err != nil {
-			return err
-		}
-		return t.relocate(src, dst, flags)
-	}
-	if err != nil {
+	if err := t.move(src, dst); err != nil {
 		return err
 	}
 	t.headed(dst, m)
