@@ -220,6 +220,15 @@ func (m *member) note(reason string) bool {
 	return changed
 }
 
+// settled takes back what fail noted, unless something else was noted since.
+func (m *member) settled(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.lastErr == err.Error() {
+		m.lastErr = ""
+	}
+}
+
 // recognises tells whether an unlocked user gave this password before.
 func (m *member) recognises(check digest) bool {
 	m.mu.RLock()

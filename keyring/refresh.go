@@ -41,7 +41,7 @@ func (r *Ring) refresh(m *member) error {
 	if loaded.Warning != nil {
 		m.fail(r.log, loaded.Warning)
 	} else if trouble != nil {
-		m.note("")
+		m.settled(trouble)
 	}
 	err = r.follow(m)
 	if before.Rotation != nil {
