@@ -5,7 +5,6 @@ package growth
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -40,23 +39,6 @@ func maildir(t testing.TB, box string) string {
 func deliver(box, to, text string) error {
 	tmp := filepath.Join(box, "tmp", filepath.Base(to))
 	return errors.Join(os.WriteFile(tmp, []byte(text), 0o600), os.Rename(tmp, filepath.Join(box, to)))
-}
-
-// left counts the files of the store, but those of keys.
-func left(t testing.TB, store string) (n int) {
-	t.Helper()
-	must(t, filepath.WalkDir(store, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.Name() == ".mailcryptfs":
-			return fs.SkipDir
-		case d.Type().IsRegular():
-			n++
-		}
-		return nil
-	}))
-	return n
 }
 
 // usage is what a process takes: resident memory in KiB, and descriptors.
@@ -150,7 +132,7 @@ func TestLongLoop(t *testing.T) {
 	if fdsAfter > fds+20 {
 		t.Errorf("descriptors grew from %d to %d", fds, fdsAfter)
 	}
-	if n := left(t, s.Store); n != 0 {
+	if n := len(s.StoreFiles(t)); n != 0 {
 		t.Errorf("%d files are left in the store", n)
 	}
 }

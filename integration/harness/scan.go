@@ -101,3 +101,28 @@ func clearInFile(path string, needles []string) (found []string, err error) {
 		}
 	}
 }
+
+// StoreFiles are the regular files of the store, key records left out, and their sizes in bytes.
+func (s *Site) StoreFiles(t testing.TB) map[string]int64 {
+	t.Helper()
+	files := map[string]int64{}
+	err := filepath.WalkDir(s.Store, func(path string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == ".mailcryptfs":
+			return filepath.SkipDir
+		case d.Type().IsRegular():
+			info, err := d.Info()
+			if err == nil {
+				files[path] = info.Size()
+			}
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}

@@ -2,8 +2,6 @@ package memory
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
@@ -70,12 +68,7 @@ func SecretsOf(t testing.TB, s *harness.Site, user string, passwords ...[]byte) 
 				all = append(all, Secret{"identity key", bytes.Clone(b)})
 				return nil
 			}))
-			for _, ck := range rec.ContentKeys {
-				k, err := identity.Open(u, ck.ID, ck.Sealed)
-				must(t, err)
-				add("content key", k)
-			}
-			all = append(all, deliveryKeys(t, s, u, identity)...)
+			contentKeys(t, dir, rec.User, identity, add)
 		}
 	}
 	if !opened {
@@ -84,25 +77,21 @@ func SecretsOf(t testing.TB, s *harness.Site, user string, passwords ...[]byte) 
 	return all
 }
 
-// deliveryKeys are the keys under which mail came while the user was locked.
-func deliveryKeys(t testing.TB, s *harness.Site, u account.User, identity *slot.Identity) (all []Secret) {
+// contentKeys adds what an identity opens: the user's own keys, and those under which mail came while the user was locked.
+func contentKeys(t testing.TB, dir *records.Dir, rec *records.User, identity *slot.Identity, add func(what string, k *secret.Key)) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(s.Store, ".mailcryptfs/users", u.Escape(), "delivery/*.toml"))
-	must(t, err)
-	keys, err := siteKeys.Load(s.Secret)
-	must(t, err)
-	defer keys.Wipe()
-	for _, path := range files {
-		b, err := os.ReadFile(path)
+	for _, ck := range rec.ContentKeys {
+		k, err := identity.Open(rec.User, ck.ID, ck.Sealed)
 		must(t, err)
-		d, err := records.ParseDelivery(b, keys.RecordMAC)
-		must(t, err)
-		k, err := identity.Open(u, d.ID, d.Sealed)
-		must(t, err)
-		must(t, k.Use(func(b []byte) error {
-			all = append(all, Secret{"delivery key", bytes.Clone(b)})
-			return nil
-		}))
+		add("content key", k)
 	}
-	return all
+	deliveries, err := dir.Deliveries(rec.User)
+	must(t, err)
+	for _, id := range deliveries {
+		d, err := dir.Delivery(rec.User, id)
+		must(t, err)
+		k, err := identity.Open(rec.User, d.ID, d.Sealed)
+		must(t, err)
+		add("delivery key", k)
+	}
 }

@@ -145,35 +145,13 @@ func names(t testing.TB, dir string) []string {
 	return all
 }
 
-// storeFiles are the regular files of the store outside of the key records, with their sizes.
-func storeFiles(t testing.TB, s *harness.Site) map[string]int64 {
-	t.Helper()
-	files := map[string]int64{}
-	err := filepath.WalkDir(s.Store, func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && d.Name() == ".mailcryptfs" {
-			return filepath.SkipDir
-		}
-		if d.Type().IsRegular() {
-			info, err := d.Info()
-			files[path] = info.Size()
-			return err
-		}
-		return nil
-	})
-	must(t, err)
-	return files
-}
-
 // stored does something that makes one file, and returns the path of that file in the store.
 func stored(t testing.TB, s *harness.Site, do func()) string {
 	t.Helper()
-	before := storeFiles(t, s)
+	before := s.StoreFiles(t)
 	do()
 	var fresh []string
-	for path := range storeFiles(t, s) {
+	for path := range s.StoreFiles(t) {
 		if _, old := before[path]; !old {
 			fresh = append(fresh, path)
 		}
