@@ -36,7 +36,7 @@ func (c *Codec) SealXAttr(name string) string {
 
 // OpenXAttr undoes SealXAttr. The error is seal.ErrName.
 func (c *Codec) OpenXAttr(stored string) (string, error) {
-	sealed, err := decode(stored)
+	sealed, err := decode(nil, stored)
 	if err != nil {
 		return "", err
 	}

@@ -75,13 +75,13 @@ func New(keys *seal.Names, plain bool) *Codec {
 
 var b64 = base64.RawURLEncoding.Strict()
 
-// decode undoes b64. It refuses what b64 would not have written: the library skips
-// line ends even when it is strict.
-func decode(s string) ([]byte, error) {
+// decode appends to dst what b64 made s of. It refuses what b64 would not have
+// written: the library skips line ends even when it is strict.
+func decode(dst []byte, s string) ([]byte, error) {
 	if strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 {
 		return nil, seal.ErrName
 	}
-	b, err := b64.DecodeString(s)
+	b, err := b64.AppendDecode(dst, []byte(s))
 	if err != nil {
 		return nil, seal.ErrName
 	}
@@ -95,7 +95,7 @@ func Check(name string) error {
 		return fmt.Errorf("%q is not a file name", name)
 	case len(name) > MaxView:
 		return fmt.Errorf("name of %d bytes is longer than %d", len(name), MaxView)
-	case strings.ContainsAny(name, "/\x00"):
+	case strings.IndexByte(name, '/') >= 0 || strings.IndexByte(name, 0) >= 0:
 		return fmt.Errorf("name %q has a slash or a zero byte", name)
 	}
 	return nil
@@ -225,7 +225,7 @@ func (c *Codec) Decode(stored string, root bool) (string, Stored) {
 
 func (c *Codec) decodeLong(s Stored) (string, Stored) {
 	hash, side := strings.CutSuffix(s.Name[len(longPrefix):], sideSuffix)
-	if _, err := decode(hash); err != nil || len(hash) != longChars {
+	if _, err := decode(nil, hash); err != nil || len(hash) != longChars {
 		s.Kind = Damaged
 		return s.Name, s
 	}
@@ -241,7 +241,8 @@ func (c *Codec) open(l seal.Label, encoded string) (string, error) {
 	if !strings.HasPrefix(encoded, encPrefix) {
 		return "", seal.ErrName
 	}
-	sealed, err := decode(encoded[len(encPrefix):])
+	var buf [MaxStored]byte
+	sealed, err := decode(buf[:0], encoded[len(encPrefix):])
 	if err != nil {
 		return "", err
 	}

@@ -4,7 +4,6 @@ package parallel
 import (
 	"fmt"
 	"runtime/debug"
-	"sync"
 )
 
 // Ranges calls f for the numbers 0 to n-1 in up to ways ranges at once, each of at
@@ -17,25 +16,35 @@ func Ranges(n, least, ways int, f func(from, to int)) {
 		f(0, n)
 		return
 	}
-	panics := make([]any, ways)
-	var others sync.WaitGroup
+	waits := make([]func(), 0, ways-1)
 	for i := 1; i < ways; i++ {
-		others.Go(func() {
-			defer func() {
-				if v := recover(); v != nil {
-					panics[i] = fmt.Sprintf("%v\n%s", v, debug.Stack())
-				}
-			}()
-			f(i*n/ways, (i+1)*n/ways)
-		})
+		waits = append(waits, Go(func() { f(i*n/ways, (i+1)*n/ways) }))
 	}
 	defer func() {
-		others.Wait()
-		for _, v := range panics {
-			if v != nil {
-				panic(v)
-			}
+		for _, wait := range waits {
+			defer wait() // all of them, whatever one panics with
 		}
 	}()
 	f(0, n/ways)
+}
+
+// Go calls f in a goroutine of its own. wait, which must be called once, returns when f
+// has; a panic of f comes out of it.
+func Go(f func()) (wait func()) {
+	done := make(chan any, 1)
+	go func() {
+		defer func() {
+			v := recover()
+			if v != nil {
+				v = fmt.Sprintf("%v\n%s", v, debug.Stack())
+			}
+			done <- v
+		}()
+		f()
+	}()
+	return func() {
+		if v := <-done; v != nil {
+			panic(v)
+		}
+	}
 }

@@ -54,28 +54,36 @@ func NewNames(mac, enc *secret.Key) (*Names, error) {
 		return nil, fmt.Errorf("cannot prepare the MAC key of names: %w", err)
 	}
 	n.macs.New = func() any {
-		var h hash.Hash
+		m := new(nameMAC)
 		// The key outlives every Names: it goes when the daemon ends.
-		_ = mac.Use(func(b []byte) error { h = hmac.New(sha256.New, b); return nil })
-		return h
+		_ = mac.Use(func(b []byte) error { m.Hash = hmac.New(sha256.New, b); return nil })
+		return m
 	}
 	return n, nil
 }
 
-func (n *Names) sum(out []byte, l Label, name []byte) []byte {
-	h := n.macs.Get().(hash.Hash)
-	defer n.macs.Put(h)
-	h.Reset()
-	h.Write([]byte(l))
-	h.Write(name)
-	return h.Sum(out)
+// nameMAC is a MAC, and room to work in.
+type nameMAC struct {
+	hash.Hash
+	in  []byte
+	tag [SIVSize]byte
+	out [sha256.Size]byte
+}
+
+// sum is the MAC of in: a label and a name. It is valid until the next call.
+func (m *nameMAC) sum() []byte {
+	m.Reset()
+	m.Write(m.in)
+	return m.Sum(m.out[:0])
 }
 
 // Seal appends the sealed form of name under label l to dst: 16 bytes more than
 // the name (N2). It is deterministic.
 func (n *Names) Seal(dst []byte, l Label, name string) []byte {
-	var full [sha256.Size]byte
-	tag := n.sum(full[:0], l, []byte(name))[:SIVSize]
+	m := n.macs.Get().(*nameMAC)
+	defer n.macs.Put(m)
+	m.in = append(append(m.in[:0], l...), name...)
+	tag := m.sum()[:SIVSize]
 	dst = append(dst, tag...)
 	at := len(dst)
 	dst = append(dst, name...)
@@ -88,10 +96,13 @@ func (n *Names) Open(l Label, sealed []byte) (string, error) {
 	if len(sealed) <= SIVSize {
 		return "", ErrName
 	}
-	tag, name := sealed[:SIVSize], make([]byte, len(sealed)-SIVSize)
-	cipher.NewCTR(n.enc, tag).XORKeyStream(name, sealed[SIVSize:])
-	var full [sha256.Size]byte
-	if subtle.ConstantTimeCompare(n.sum(full[:0], l, name)[:SIVSize], tag) != 1 {
+	m := n.macs.Get().(*nameMAC)
+	defer n.macs.Put(m)
+	copy(m.tag[:], sealed)
+	m.in = append(append(m.in[:0], l...), sealed[SIVSize:]...)
+	name := m.in[len(l):]
+	cipher.NewCTR(n.enc, m.tag[:]).XORKeyStream(name, name)
+	if subtle.ConstantTimeCompare(m.sum()[:SIVSize], m.tag[:]) != 1 {
 		return "", ErrName
 	}
 	return string(name), nil
@@ -99,9 +110,10 @@ func (n *Names) Open(l Label, sealed []byte) (string, error) {
 
 // Hash returns the 32 bytes that stand for a long name (N4).
 func (n *Names) Hash(name string) [sha256.Size]byte {
-	var full [sha256.Size]byte
-	n.sum(full[:0], LongLabel, []byte(name))
-	return full
+	m := n.macs.Get().(*nameMAC)
+	defer n.macs.Put(m)
+	m.in = append(append(m.in[:0], LongLabel...), name...)
+	return [sha256.Size]byte(m.sum())
 }
 
 // XAttrs seals and opens the values of extended attributes (X1). It is safe for

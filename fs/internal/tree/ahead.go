@@ -14,12 +14,6 @@ const (
 	leastStats, statWays = 16, 8
 )
 
-// ahead is what a listing knows of a batch of entries before they are asked for.
-type ahead struct {
-	batch uint64
-	views []view
-}
-
 // view is one stored entry: how its name opens, and what is known of its file.
 type view struct {
 	name   string
@@ -31,20 +25,16 @@ type view struct {
 
 // view returns what is known of the entry that the stored listing stands at.
 func (l *Listing) view() *view {
-	batch, at, number := l.list.Queue()
-	if l.ahead.batch != number {
-		l.open(batch)
-		l.ahead.batch = number
-	}
-	return &l.ahead.views[at]
+	_, at, of := l.list.Batch()
+	return &l.views[of][at]
 }
 
-// open opens the names of a batch.
-func (l *Listing) open(batch []backing.Entry) {
-	if cap(l.ahead.views) < len(batch) {
-		l.ahead.views = make([]view, len(batch))
+// open opens the names of a batch, perhaps while another one is listed.
+func (l *Listing) open(batch []backing.Entry, of int) {
+	if cap(l.views[of]) < len(batch) {
+		l.views[of] = make([]view, len(batch))
 	}
-	views := l.ahead.views[:len(batch)]
+	views := l.views[of][:len(batch)]
 	root := l.dir == l.t.Table.Root
 	parallel.Ranges(len(batch), leastNames, nameWays, func(from, to int) {
 		for i := from; i < to; i++ {
@@ -52,7 +42,7 @@ func (l *Listing) open(batch []backing.Entry) {
 			views[i].name, views[i].stored = l.t.Codec.Decode(batch[i].Name, root)
 		}
 	})
-	l.ahead.views = views
+	l.views[of] = views
 }
 
 // replyEntry is the room in bytes that the kernel's struct fuse_direntplus takes
@@ -67,11 +57,10 @@ func (l *Listing) Look(room int) error {
 	if _, ok, err := l.list.Peek(); err != nil || !ok {
 		return err
 	}
-	l.view() // opens the names of the batch
-	batch, at, _ := l.list.Queue()
+	batch, at, of := l.list.Batch()
 	var todo []*view
 	for i := at; i < len(batch) && room > 0; i++ {
-		v := &l.ahead.views[i]
+		v := &l.views[of][i]
 		if v.name == "." || v.name == ".." {
 			continue
 		}
@@ -94,7 +83,8 @@ func (l *Listing) Look(room int) error {
 // Done ends what Look began, and forgets what it saw.
 func (l *Listing) Done() {
 	l.dir.NS.RUnlock()
-	for i := range l.ahead.views {
-		l.ahead.views[i].looked = false
+	_, _, of := l.list.Batch()
+	for i := range l.views[of] { // what was looked at in another batch is not listed again
+		l.views[of][i].looked = false
 	}
 }

@@ -11,11 +11,10 @@ import (
 // directory, so they stay valid while entries come and go. It is not safe for
 // concurrent use.
 type Listing struct {
-	t    *Tree
-	dir  *inode.Inode
-	list *backing.Lister
-
-	ahead ahead
+	t     *Tree
+	dir   *inode.Inode
+	list  *backing.Lister
+	views [backing.Batches][]view // of the batches of list
 }
 
 // Entry is one entry of a listing.
@@ -40,7 +39,9 @@ func (t *Tree) OpenDir(n *inode.Inode) (*Listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Listing{t: t, dir: n, list: l}, nil
+	out := &Listing{t: t, dir: n, list: l}
+	l.Prepare(out.open)
+	return out, nil
 }
 
 // Close ends the listing.
