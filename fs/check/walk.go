@@ -59,7 +59,7 @@ func (r *run) leads(p place) bool {
 	return r.wanted(p) || !p.adrift && (p.route.Above() || p.route.Box())
 }
 
-// walk lists a directory and checks each entry. It streams: what it holds is one descriptor and one buffer for each
+// walk lists a directory and checks each entry. It streams: what it holds is one descriptor and few buffers for each
 // directory on the way to the current entry. The error is that of the context.
 func (r *run) walk(p place) error {
 	d, err := p.dir.OpenDir(".")

@@ -26,15 +26,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// maildir makes the directories of a mailbox.
-func maildir(t testing.TB, box string) string {
-	t.Helper()
-	for _, d := range []string{"cur", "new", "tmp"} {
-		must(t, os.MkdirAll(filepath.Join(box, d), 0o700))
-	}
-	return box
-}
-
 // deliver puts a message into a folder by way of tmp/.
 func deliver(box, to, text string) error {
 	tmp := filepath.Join(box, "tmp", filepath.Base(to))
@@ -74,7 +65,7 @@ func TestManyUsers(t *testing.T) {
 	parallel(users, func(i int) { s.Enroll(t, name(i)) })
 	parallel(unlocked, func(i int) { s.Unlock(t, name(i*users/unlocked)) })
 	parallel(users, func(i int) {
-		if err := deliver(maildir(t, box(i)), "new/m", client.Message(name(i), 50)); err != nil {
+		if err := deliver(harness.Maildir(t, 0, box(i)), "new/m", client.Message(name(i), 50)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -106,7 +97,7 @@ func TestLongLoop(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice", "bob")
 	s.Unlock(t, "alice")
-	boxes := []string{maildir(t, s.View+"/alice"), maildir(t, s.View+"/bob")}
+	boxes := []string{harness.Maildir(t, 0, s.View+"/alice"), harness.Maildir(t, 0, s.View+"/bob")}
 	text := client.Message("loop", 90)
 	one := func(i int) {
 		box, name := boxes[i%2], fmt.Sprintf("cur/%d:2,S", i)

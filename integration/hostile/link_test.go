@@ -18,8 +18,8 @@ func twoUsers(t *testing.T, o harness.Options) (s *harness.Site, alice, bob stri
 	s = harness.Start(t, o)
 	s.Enroll(t, "alice", "bob")
 	s.Unlock(t, "alice", "bob")
-	alice = maildir(t, s.View, "alice") + "/cur/1.alice.host"
-	bob = maildir(t, s.View, "bob") + "/cur/1.bob.host"
+	alice = harness.Maildir(t, vmail, s.View, "alice") + "/cur/1.alice.host"
+	bob = harness.Maildir(t, vmail, s.View, "bob") + "/cur/1.bob.host"
 	deliver(t, alice, text("alice", "message", 0, 9000))
 	deliver(t, bob, text("bob", "message", 0, 9000))
 	return s, alice, bob

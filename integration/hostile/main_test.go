@@ -32,17 +32,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// maildir makes a mailbox below a directory of the view and returns its path.
-func maildir(t testing.TB, root, name string) string {
-	t.Helper()
-	box := filepath.Join(root, name)
-	for _, d := range []string{box, box + "/cur", box + "/new", box + "/tmp"} {
-		must(t, os.MkdirAll(d, 0o700))
-		must(t, os.Chown(d, vmail, vmail))
-	}
-	return box
-}
-
 // text is content of size bytes in which every piece of a line tells whose it is, of which file, version and place.
 func text(user, file string, version, size int) []byte {
 	var b bytes.Buffer

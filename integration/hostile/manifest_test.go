@@ -14,7 +14,7 @@ import (
 // daemon's back: the manifest shows the latter alone.
 func TestManifestVerb(t *testing.T) {
 	s := harness.Start(t, harness.Options{Profile: "dovecot-maildir"})
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	for _, name := range []string{"1.M1.host", "2.M2.host", "3.M3.host", "4.M4.host", "5.M5.host"} {
 		deliver(t, box+"/new/"+name, text("alice", name, 0, 5000)) // under the key of the site
 	}

@@ -27,7 +27,7 @@ func TestOtherUser(t *testing.T) {
 	s.Enroll(t, "alice", "bob")
 	s.Unlock(t, "alice", "bob")
 	const aliceID, bobID = 30001, 30002
-	alice, bob := maildir(t, s.View, "alice"), maildir(t, s.View, "bob")
+	alice, bob := harness.Maildir(t, vmail, s.View, "alice"), harness.Maildir(t, vmail, s.View, "bob")
 	deliver(t, alice+"/cur/1", text("alice", "1", 0, 5000))
 	deliver(t, bob+"/cur/1", text("bob", "1", 0, 5000))
 	for box, id := range map[string]int{alice: aliceID, bob: bobID} {
@@ -63,7 +63,7 @@ func TestNames(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice")
 	s.Unlock(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	deliver(t, box+"/cur/first", text("alice", "first", 0, 100))
 	storedName := filepath.Base(storePath(t, s, box+"/cur/first"))
 	deliver(t, box+"/cur/"+strings.Repeat("l", 250), text("alice", "long", 0, 100))
@@ -213,7 +213,7 @@ func TestFloodOfLogins(t *testing.T) {
 		s.Enroll(t, fmt.Sprint("user", i))
 	}
 	s.Unlock(t, "user0")
-	own := maildir(t, s.View, "user0") + "/cur/1"
+	own := harness.Maildir(t, vmail, s.View, "user0") + "/cur/1"
 	deliver(t, own, text("user0", "1", 0, 9000))
 	pam := filepath.Join(filepath.Dir(s.Control), "pam.sock")
 	before, most := harness.ProcStatus(t, s.PID(), "VmRSS"), 0

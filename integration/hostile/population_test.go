@@ -79,9 +79,9 @@ func populate(t testing.TB) *population {
 
 // user fills the tree of one user.
 func (p *population) user(t testing.TB, u string) {
-	box := maildir(t, p.s.View, u)
-	work := maildir(t, box, ".Work")
-	maildir(t, work, "Deep ü") // a folder in the file system layout
+	box := harness.Maildir(t, vmail, p.s.View, u)
+	work := harness.Maildir(t, vmail, box, ".Work")
+	harness.Maildir(t, vmail, work, "Deep ü") // a folder in the file system layout
 	p.layout = append(p.layout, u, u+"/cur", u+"/new", u+"/.Work", u+"/.Work/cur")
 	for i, size := range []int{1, 900, 3998, 4009, 4010, 4011, 5000, 8076, 8077, 20000, 70000, 300000} {
 		p.message(t, u, fmt.Sprintf("%s/new/170000%04d.M%d.host", u, i, i), size)

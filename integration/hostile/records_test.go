@@ -43,7 +43,7 @@ func newRecordSite(t *testing.T) *recordSite {
 	r.old, r.copy = filepath.Join(r.s.StoreFS, "old"), filepath.Join(r.s.StoreFS, "copy")
 	for _, u := range []string{"alice", "bob", "carol"} {
 		r.s.Enroll(t, u)
-		box := maildir(t, r.s.View, u)
+		box := harness.Maildir(t, vmail, r.s.View, u)
 		r.s.Unlock(t, u)
 		r.deliver(u, box+"/new/unlocked")
 		r.s.Lock(t, u)

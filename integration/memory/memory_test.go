@@ -75,7 +75,7 @@ func TestMemoryAfterLock(t *testing.T) {
 	} {
 		come()
 		if box == "" {
-			box = maildir(t, s, user)
+			box = harness.Maildir(t, 0, s.View, user)
 		}
 		use(true)
 		needles := SecretsOf(t, s, user, first, password)

@@ -191,7 +191,7 @@ func TestVerbsShowNoSecrets(t *testing.T) {
 	addLines(t, s, strings.Join(recipients, ""))
 	s.Serve(t)
 	o.ran["serve"] = true
-	box := maildir(t, s, "alice")
+	box := harness.Maildir(t, 0, s.View, "alice")
 	must(t, os.WriteFile(box+"/cur/1.host:2,S", []byte("From: a\n\ntext\n"), 0o600))
 
 	for _, st := range []step{

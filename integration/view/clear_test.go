@@ -14,10 +14,10 @@ func fill(t *testing.T, s *harness.Site) (namesUsed, contents []string) {
 	t.Helper()
 	long := strings.Repeat("long-name-needle-", 14)
 	for _, user := range []string{"alice", "bob", "nobody"} {
-		box := maildir(t, s.View, user)
+		box := harness.Maildir(t, vmail, s.View, user)
 		deliver(t, box, "file-name-needle,S=9000", message("needle-"+user, 9000))
 		deliver(t, box, long, message("needle-"+user, 100))
-		maildir(t, box, ".folder-name-needle")
+		harness.Maildir(t, vmail, box, ".folder-name-needle")
 		must(t, os.Symlink("target-needle", box+"/link-name-needle"))
 		must(t, os.WriteFile(box+"/subscriptions", []byte("subscription-needle\n"), 0o600))
 		must(t, os.WriteFile(box+"/dovecot.index.cache", []byte(strings.Repeat("cache-needle ", 1000)), 0o600))
@@ -87,7 +87,7 @@ func TestGuard(t *testing.T) {
 func TestWrongSecret(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice")
-	path := deliver(t, maildir(t, s.View, "alice"), "m", message("x", 100))
+	path := deliver(t, harness.Maildir(t, vmail, s.View, "alice"), "m", message("x", 100))
 	s.Stop(t)
 	other := harness.New(t, harness.Options{})
 	own, err := os.ReadFile(s.Secret)

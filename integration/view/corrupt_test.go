@@ -59,7 +59,7 @@ func TestDamage(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice")
 	s.Unlock(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	good := deliver(t, box, "good", message("good", 14000))
 	broken := map[string]string{} // name of the damage to store path
 	for _, d := range damages() {
@@ -127,7 +127,7 @@ func TestDamagedNames(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice")
 	s.Unlock(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	good := deliver(t, box, "good", message("good", 100))
 	short := stored(t, s, func() { deliver(t, box, "short", message("short", 100)) })
 	for range 2 {
@@ -170,8 +170,8 @@ func TestDamagedNames(t *testing.T) {
 func TestDamagedRecord(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice", "bob")
-	a := deliver(t, maildir(t, s.View, "alice"), "m", message("a", 100))
-	b := deliver(t, maildir(t, s.View, "bob"), "m", message("b", 100))
+	a := deliver(t, harness.Maildir(t, vmail, s.View, "alice"), "m", message("a", 100))
+	b := deliver(t, harness.Maildir(t, vmail, s.View, "bob"), "m", message("b", 100))
 	record := s.Store + "/.mailcryptfs/users/alice/record.toml"
 	text, err := os.ReadFile(record)
 	must(t, err)

@@ -68,7 +68,7 @@ func TestDelivery(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			s := harness.Start(t, harness.Options{Epoch: "2s"})
 			s.Enroll(t, "alice")
-			box := maildir(t, s.View, "alice")
+			box := harness.Maildir(t, vmail, s.View, "alice")
 			path := a.run(t, box, message("delivered", 20000))
 			got, err := os.ReadFile(path) // within the epoch
 			must(t, err)
@@ -105,7 +105,7 @@ func TestDelivery(t *testing.T) {
 func TestSealedAgainstDaemon(t *testing.T) {
 	s := harness.Start(t, harness.Options{Epoch: "1h"})
 	s.Enroll(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	want := map[string][]byte{}
 	for i, end := range []func(testing.TB){s.Stop, s.Kill} {
 		content := message(fmt.Sprint("sealed", i), 9000)
@@ -157,7 +157,7 @@ func TestDeliveryModes(t *testing.T) {
 			if c.unlocked {
 				s.Unlock(t, c.user)
 			}
-			box := maildir(t, s.View, c.user)
+			box := harness.Maildir(t, vmail, s.View, c.user)
 			content := message("mode", 9000)
 			path := deliver(t, box, "name-in-question", content)
 			must(t, os.WriteFile(box+"/dovecot-uidlist", []byte("3 V1 meta-in-question\n"), 0o600))

@@ -21,11 +21,11 @@ func TestForeignFile(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice", "bob")
 	s.Unlock(t, "alice", "bob")
-	a, b := maildir(t, s.View, "alice"), maildir(t, s.View, "bob")
+	a, b := harness.Maildir(t, vmail, s.View, "alice"), harness.Maildir(t, vmail, s.View, "bob")
 	own := deliver(t, b, "own", message("bob", 5000))
 	bobDir := filepath.Dir(stored(t, s, func() { deliver(t, b, "other", message("bob", 100)) }))
 	from := stored(t, s, func() { deliver(t, a, "secret", message("alice", 5000)) })
-	sub := maildir(t, b, ".Sub")
+	sub := harness.Maildir(t, vmail, b, ".Sub")
 	inSub := stored(t, s, func() { deliver(t, sub, "x", message("sub", 100)) })
 	s.Stop(t)
 	content, err := os.ReadFile(from)
@@ -55,7 +55,7 @@ func TestForeignFile(t *testing.T) {
 // TestIoctl: no request that a filesystem of the store would obey gets through the view.
 func TestIoctl(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	path := deliver(t, box, "m", message("x", 100))
 	const extShutdown, setFlags, immutable = 0x8004587d, 0x40086602, 0x10
 	for _, target := range []string{path, box} {
@@ -76,7 +76,7 @@ func TestIoctl(t *testing.T) {
 func TestHandleOutlivesEpoch(t *testing.T) {
 	s := harness.Start(t, harness.Options{Epoch: "1s"})
 	s.Enroll(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	want := message("slow", 30000)
 	f, err := os.OpenFile(box+"/tmp/slow", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	must(t, err)
@@ -110,7 +110,7 @@ func TestEnrollLater(t *testing.T) {
 	for _, mode := range []string{"site", "plaintext"} {
 		t.Run(mode, func(t *testing.T) {
 			s := harness.Start(t, harness.Options{Unenrolled: mode})
-			box := maildir(t, s.View, "alice")
+			box := harness.Maildir(t, vmail, s.View, "alice")
 			before := deliver(t, box, "before", message("before", 9000))
 			s.Enroll(t, "alice")
 			after := deliver(t, box, "after", message("after", 9000))
@@ -131,7 +131,7 @@ func TestFewDescriptors(t *testing.T) {
 	s.Announce(`too many open files`)
 	s.Enroll(t, "alice")
 	s.Unlock(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	var paths []string
 	for i := range 300 {
 		paths = append(paths, deliver(t, box, fmt.Sprint("m", i), message("x", 1000)))
@@ -171,7 +171,7 @@ func TestFewDescriptors(t *testing.T) {
 func TestLockStorm(t *testing.T) {
 	s := harness.Start(t, harness.Options{Epoch: "1s"})
 	s.Enroll(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	var mu sync.Mutex
 	var paths []string
 	pick := func(i int) string {
@@ -257,7 +257,7 @@ func TestOddUsers(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, users...)
 	for _, u := range users {
-		box := maildir(t, s.View, u)
+		box := harness.Maildir(t, vmail, s.View, u)
 		path := deliver(t, box, "m", message("x", 5000))
 		must(t, os.WriteFile(box+"/dovecot-uidlist", []byte("3"), 0o600))
 		s.Unlock(t, u)

@@ -89,7 +89,7 @@ func TestLocked(t *testing.T) {
 	s := harness.Start(t, harness.Options{Profile: "dovecot-maildir"})
 	s.Enroll(t, "alice")
 	s.Unlock(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	mail := map[string][]byte{}
 	for i, size := range []int{0, 100, 4010, 4011, 5000, 100000, 3 << 20} {
 		content := message(fmt.Sprint("m", i), size)[:max(size, 1)]
@@ -202,7 +202,7 @@ func changeEntries(t *testing.T, box string, mail map[string][]byte) {
 	if _, err := os.Stat(gone); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a removed message: %v", err)
 	}
-	sent := maildir(t, box, ".Sent")
+	sent := harness.Maildir(t, vmail, box, ".Sent")
 	must(t, os.Rename(sent, box+"/.Archive"))
 }
 
@@ -224,7 +224,7 @@ func TestTwoUsers(t *testing.T) {
 	s := harness.Start(t, harness.Options{Profile: "dovecot-maildir", User: "%d/%n"})
 	alice, bob := "alice@example.org", "bob@example.org"
 	s.Enroll(t, alice, bob)
-	a, b := maildir(t, s.View, "example.org/alice"), maildir(t, s.View, "example.org/bob")
+	a, b := harness.Maildir(t, vmail, s.View, "example.org/alice"), harness.Maildir(t, vmail, s.View, "example.org/bob")
 	s.Unlock(t, alice, bob)
 	am := deliver(t, a, "m1", message("of-alice", 9000))
 	bm := deliver(t, b, "m1", message("of-bob", 9000))
@@ -259,8 +259,8 @@ func TestKeyringDirectory(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice", "bob")
 	s.Unlock(t, "alice", "bob")
-	path := deliver(t, maildir(t, s.View, "alice"), "m", message("x", 5000))
-	other := deliver(t, maildir(t, s.View, "bob"), "m", message("y", 5000))
+	path := deliver(t, harness.Maildir(t, vmail, s.View, "alice"), "m", message("x", 5000))
+	other := deliver(t, harness.Maildir(t, vmail, s.View, "bob"), "m", message("y", 5000))
 	entry := s.Keyring + "/alice"
 	drop, err := os.ReadFile(entry)
 	must(t, err)

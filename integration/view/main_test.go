@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -31,17 +30,6 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// maildir makes a user's mailbox in the view (or any other directory) and returns its path.
-func maildir(t testing.TB, root, user string) string {
-	t.Helper()
-	box := filepath.Join(root, user)
-	for _, d := range []string{box, box + "/cur", box + "/new", box + "/tmp"} {
-		must(t, os.MkdirAll(d, 0o700))
-		must(t, os.Chown(d, vmail, vmail))
-	}
-	return box
 }
 
 // message is a mail of about size bytes whose text can be recognised: every line names the marker.

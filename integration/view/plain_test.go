@@ -14,8 +14,8 @@ import (
 // existing puts an ordinary maildir into the store, as one finds it on a server, and returns its messages by view path.
 func existing(t *testing.T, s *harness.Site, user string) map[string][]byte {
 	t.Helper()
-	box := maildir(t, s.Store, user)
-	sub := maildir(t, box, ".Sent")
+	box := harness.Maildir(t, vmail, s.Store, user)
+	sub := harness.Maildir(t, vmail, box, ".Sent")
 	mail := map[string][]byte{}
 	for _, rel := range []string{"new/1.old", "cur/2.old:2,S", "cur/3.old:2,RS"} {
 		for _, b := range []string{box, sub} {

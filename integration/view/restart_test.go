@@ -36,7 +36,7 @@ func TestKill(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice", "bob")
 	s.Unlock(t, "alice")
-	boxes := map[string]string{"alice": maildir(t, s.View, "alice"), "bob": maildir(t, s.View, "bob")}
+	boxes := map[string]string{"alice": harness.Maildir(t, vmail, s.View, "alice"), "bob": harness.Maildir(t, vmail, s.View, "bob")}
 	acknowledged := map[string][]byte{}
 	var bobs []string
 	for round := range 3 {
@@ -111,7 +111,7 @@ func TestTerminate(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice")
 	s.Unlock(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	path := deliver(t, box, "m", message("x", 50000))
 	hold := harness.Spawn(t, "hold", path)
 	hold.Line(t)
@@ -126,7 +126,7 @@ func TestStoreGone(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice", "bob")
 	s.Unlock(t, "alice")
-	box := maildir(t, s.View, "alice")
+	box := harness.Maildir(t, vmail, s.View, "alice")
 	deliver(t, box, "m", message("x", 50000))
 	f, err := os.OpenFile(box+"/tmp/open", os.O_CREATE|os.O_RDWR, 0o600)
 	must(t, err)

@@ -56,9 +56,7 @@ func maildir(t testing.TB, box string, messages int) {
 	t.Helper()
 	began := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, folder := range []string{"", ".Sent"} {
-		for _, dir := range []string{"cur", "new", "tmp"} {
-			must(t, os.MkdirAll(filepath.Join(box, folder, dir), 0o700))
-		}
+		harness.Maildir(t, 0, box, folder)
 	}
 	for i := range messages {
 		text := fmt.Appendf(nil, "From: a@example.net\nDate: x\nSubject: %d %s\n\n", i, textMarker)

@@ -264,7 +264,24 @@ func TestLister(t *testing.T) {
 	must(t, err)
 	l := NewLister(own)
 	defer l.Close()
-	all := list(t, l)
+	var prepared [Batches][]Entry
+	l.Prepare(func(entries []Entry, of int) { prepared[of] = slices.Clone(entries) })
+	rest := func() (out []Entry) {
+		t.Helper()
+		for {
+			e, ok, err := l.Peek()
+			must(t, err)
+			if !ok {
+				return out
+			}
+			if _, at, of := l.Batch(); prepared[of][at] != e {
+				t.Fatalf("%v is listed, %v was prepared", e, prepared[of][at])
+			}
+			out = append(out, e)
+			l.Skip()
+		}
+	}
+	all := rest()
 	var names []string
 	for _, e := range all {
 		names = append(names, e.Name)
@@ -279,27 +296,13 @@ func TestLister(t *testing.T) {
 	}
 	for _, i := range []int{0, 1, 100, 1499, 2500, len(all) - 2, len(all) - 1, 7} {
 		must(t, l.Seek(all[i].Next))
-		if rest := list(t, l); len(rest) != len(all)-i-1 || len(rest) > 0 && rest[0] != all[i+1] {
-			t.Errorf("from entry %d on: %d entries, want %d", i, len(rest), len(all)-i-1)
+		if left := rest(); len(left) != len(all)-i-1 || len(left) > 0 && left[0] != all[i+1] {
+			t.Errorf("from entry %d on: %d entries, want %d", i, len(left), len(all)-i-1)
 		}
 	}
 	must(t, l.Seek(0))
-	if again := list(t, l); len(again) != len(all) {
+	if again := rest(); len(again) != len(all) {
 		t.Errorf("from the beginning: %d entries", len(again))
-	}
-}
-
-func list(t *testing.T, l *Lister) []Entry {
-	t.Helper()
-	var out []Entry
-	for {
-		e, ok, err := l.Peek()
-		must(t, err)
-		if !ok {
-			return out
-		}
-		out = append(out, e)
-		l.Skip()
 	}
 }
 
@@ -308,7 +311,7 @@ func list(t *testing.T, l *Lister) []Entry {
 func TestListerSeesChanges(t *testing.T) {
 	t.Parallel()
 	d, path := store(t)
-	for i := range 1000 {
+	for i := range 5000 {
 		must(t, os.WriteFile(fmt.Sprintf("%s/%04d", path, i), nil, 0o600))
 	}
 	own, err := d.OpenDir(".")
@@ -329,7 +332,7 @@ func TestListerSeesChanges(t *testing.T) {
 		}
 		must(t, l.Seek(e.Next))
 	}
-	if len(seen) != 1002 {
+	if len(seen) != 5002 {
 		t.Errorf("%d names seen", len(seen))
 	}
 	for name, n := range seen {

@@ -24,9 +24,9 @@ const (
 )
 
 // Lister reads a directory in the order of the lower filesystem, whose offsets
-// stay valid while entries come and go. Of a directory that takes several batches, one is
-// read and another prepared while the caller is busy with the one before. It is not safe
-// for concurrent use.
+// stay valid while entries come and go. From the second batch of a large directory on, one
+// is read and another prepared while the caller is busy with the one before. It is not
+// safe for concurrent use.
 type Lister struct {
 	dir     *Dir
 	prepare func(entries []Entry, of int)
@@ -36,6 +36,7 @@ type Lister struct {
 	at      int
 	pos     uint64 // offset of the entry at at
 	eof     bool
+	through bool // a batch was listed to its end: the caller wants them all, most likely
 }
 
 // Batches is how many batches of entries a Lister holds.
@@ -83,7 +84,7 @@ func (l *Lister) Seek(off uint64) error {
 		}
 	}
 	l.await()
-	b.entries, l.at, l.pos, l.eof = b.entries[:0], 0, off, false
+	b.entries, l.at, l.pos, l.eof, l.through = b.entries[:0], 0, off, false, false
 	return again("lseek", func() error {
 		_, err := unix.Seek(l.dir.fd, int64(off), 0)
 		return err
@@ -115,7 +116,7 @@ func (l *Lister) Skip() {
 	l.at++
 }
 
-// next goes to the next batch, and has those after it read.
+// next goes to the next batch, and has those after it read if there seem to be any.
 func (l *Lister) next() error {
 	l.at = 0
 	if l.ahead == 0 {
@@ -127,13 +128,14 @@ func (l *Lister) next() error {
 	}
 	b := &l.batches[l.now]
 	l.eof = b.err == nil && b.size == 0
-	for b.size > listBuffer-maxDirent && l.ahead < Batches-1 { // else this is the last one, most likely
+	for l.through && b.size > listBuffer-maxDirent && l.ahead < Batches-1 {
 		before := &l.batches[(l.now+l.ahead)%Batches]
 		l.ahead++
 		of := (l.now + l.ahead) % Batches
 		l.batches[of].read = make(chan struct{})
 		l.batches[of].ready = parallel.Go(func() { l.fill(of, before) })
 	}
+	l.through = true
 	return b.err
 }
 
