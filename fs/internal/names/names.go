@@ -6,7 +6,6 @@ package names
 import (
 	"encoding/base64"
 	"fmt"
-	"hash/maphash"
 	"strings"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/seal"
@@ -63,14 +62,15 @@ func (s Stored) Side() string { return s.Name + sideSuffix }
 
 // Codec translates names with one site's keys. It is safe for concurrent use.
 type Codec struct {
-	keys  *seal.Names
-	plain bool
-	known *known
+	keys   *seal.Names
+	plain  bool
+	sealed *recent[Stored] // by view name
+	opened *recent[string] // view names, by stored name
 }
 
 // New returns a Codec; plain selects names = "plain" (N6) for new entries.
 func New(keys *seal.Names, plain bool) *Codec {
-	return &Codec{keys: keys, plain: plain, known: &known{seed: maphash.MakeSeed()}}
+	return &Codec{keys: keys, plain: plain, sealed: newRecent[Stored](sealedNames), opened: newRecent[string](openedNames)}
 }
 
 var b64 = base64.RawURLEncoding.Strict()
@@ -122,11 +122,11 @@ func (c *Codec) CanBePlain(name string, root bool) bool { return !reserved(name,
 
 // Encrypt returns the encrypted stored name of view name (N3, N4).
 func (c *Codec) Encrypt(name string) Stored {
-	if s, ok := c.known.stored(name); ok {
+	if s, ok := c.sealed.find(name); ok {
 		return s
 	}
 	s := c.encrypt(name)
-	c.known.add(name, s)
+	c.sealed.add(strings.Clone(name), s)
 	return s
 }
 
@@ -214,7 +214,11 @@ func (c *Codec) Decode(stored string, root bool) (string, Stored) {
 		return c.decodeLong(s)
 	default:
 		s.Kind = Encrypted
+		if name, ok := c.opened.find(stored); ok {
+			return name, s
+		}
 		if name, err := c.open(seal.NameLabel, stored); err == nil && Check(name) == nil && len(name) <= maxShort {
+			c.opened.add(strings.Clone(stored), name)
 			return name, s
 		}
 		s.Kind = Damaged
