@@ -2,7 +2,7 @@
 # Runs the benchmark: installs what it needs (on Debian and its kin), builds what is measured, makes one journaled ext4 in a
 # file, measures, and leaves nothing behind but the results. Must be run as root. All arguments go to the benchmark:
 #
-#     contrib/bench/run.sh                                 everything, about half an hour
+#     contrib/bench/run.sh                                 everything, some twenty minutes
 #     contrib/bench/run.sh -quick                          a look, some minutes
 #     contrib/bench/run.sh -targets ext4,mailcryptfs -patterns 'deliver*,read-*' -rounds 7
 #     contrib/bench/run.sh -mail                           Dovecot on them: deliveries, and IMAP clients
