@@ -11,7 +11,8 @@ import (
 )
 
 // FuzzOpen: of a file that anything was done to, a block opens to what was sealed in its place, or not at all. The fuzzer
-// cuts a good file, appends to it, moves one block over another and lays bytes over it.
+// cuts a good file, appends to it, moves one block over another and lays bytes over it. What ended a padded file may become an
+// inner block that way, and then has zeros behind its payload (C8).
 func FuzzOpen(f *testing.F) {
 	plain := newForger("fuzz").random(13000)
 	keys := &testKeys{known: map[secret.ID]*secret.Key{secret.ID(vectorKeyID): newKey(f, vectorKey)}}
@@ -43,7 +44,8 @@ func FuzzOpen(f *testing.F) {
 				checkKind(t, err)
 				continue
 			}
-			if end := start(no) + len(got); end > len(want) || !bytes.Equal(got, want[start(no):end]) {
+			rest, begun := bytes.CutPrefix(got, want[min(start(no), len(want)):min(start(no)+len(got), len(want))])
+			if !begun || len(rest) == len(got) || len(rest) > 0 && (layout == writeOnce || len(bytes.Trim(rest, "\x00")) > 0) {
 				t.Fatalf("block %d opens to something that was never written", no)
 			}
 		}
