@@ -54,6 +54,9 @@ func FuzzPattern(f *testing.F) {
 			want = matches(t, parts[i], place[len(place)-1])
 			place = place[:len(place)-1]
 		}
+		if parts[last] == "**" && !want {
+			want = matches(t, parts[0], "up") // everything below, however far
+		}
 		got := p.Root().Child("user").Child("up").Child(folder).Class(name)
 		if want && got != Private || !want && got != byProfile(t, folder, name) {
 			t.Fatalf("%q gives %q/%q class %d, match %v", pattern, folder, name, got, want)
