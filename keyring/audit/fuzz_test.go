@@ -67,6 +67,7 @@ func FuzzHead(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add(good[:100])
+	f.Add(append(bytes.Clone(good[:len(good)-1]), ' '))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := decodeHead(b, "mx1", keys.Audit)

@@ -58,7 +58,7 @@ func encodeHead(p position, host string, key *secret.Key) ([]byte, error) {
 
 // decodeHead is the inverse of encodeHead. It returns errLine for anything else, an empty file too.
 func decodeHead(b []byte, host string, key *secret.Key) (position, error) {
-	if len(b) != headSize {
+	if len(b) != headSize || b[headSize-1] != '\n' {
 		return position{}, errLine
 	}
 	trimmed := append(bytes.Clone(bytes.TrimRight(b[:headSize-1], " ")), '\n')
