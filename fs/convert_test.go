@@ -155,7 +155,9 @@ func TestConvert(t *testing.T) {
 		t.Fatalf("encrypt with an open file: %+v", r)
 	}
 	busy.Close()
-	m.encrypt(t, "alice", 0)
+	if r := m.encrypt(t, "alice", 0); !r.Complete() {
+		t.Fatalf("encrypt: %+v", r)
+	}
 	same(t, "after encrypting", shapes(t, view), want)
 	if left := grep(t, m.store, marker); len(left) > 0 {
 		t.Errorf("in clear after encrypting: %q", left)
@@ -164,7 +166,9 @@ func TestConvert(t *testing.T) {
 		t.Errorf("a second pass finds %+v, %v", r, err)
 	}
 
-	pass(t, 0, func() (fs.Report, error) { return m.Decrypt(t.Context(), "alice", false, nil) })
+	if r := pass(t, 0, func() (fs.Report, error) { return m.Decrypt(t.Context(), "alice", false, nil) }); !r.Complete() {
+		t.Fatalf("decrypt: %+v", r)
+	}
 	same(t, "after decrypting", shapes(t, view), want)
 	for path, s := range want {
 		b, err := os.ReadFile(filepath.Join(root, path))
@@ -244,6 +248,9 @@ func TestRetired(t *testing.T) {
 	}
 	m.keys.rotate("alice")
 	m.encrypt(t, "alice", 0)
+	if r, err := m.Encrypt(t.Context(), "alice", false, nil); err != nil || r.Left > 0 || r.Failed > 0 {
+		t.Fatalf("a second pass finds %+v, %v", r, err)
+	}
 	m.keys.forget()
 	m.KeysGone("alice")
 	if b, err := os.ReadFile(name); err != nil || string(b) != "hello" {

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// How many names are remembered, powers of two.
+// How many names are remembered.
 const (
 	// sealedNames: those of the operations under way and of those that follow soon, as a
 	// message is looked up, made, looked up again and renamed.
