@@ -66,9 +66,7 @@ func fill(t testing.TB, view, user string) map[string]file {
 		all[name] = file{content, when}
 	}
 	for _, folder := range []string{"", ".Work", ".Work.Äpfel &- Birnen", ".Empty"} {
-		for _, sub := range []string{"cur", "new", "tmp"} {
-			must(t, os.MkdirAll(filepath.Join(root, folder, sub), 0o700))
-		}
+		harness.Maildir(t, 0, root, folder)
 		if folder == ".Empty" {
 			continue
 		}
@@ -288,9 +286,7 @@ func TestDamage(t *testing.T) {
 			s := harness.Start(t, harness.Options{})
 			s.Enroll(t, "alice")
 			s.Unlock(t, "alice")
-			for _, d := range []string{"cur", "new", "tmp"} {
-				must(t, os.MkdirAll(filepath.Join(s.View, "alice", d), 0o700))
-			}
+			harness.Maildir(t, 0, s.View, "alice")
 			for i := range 5 {
 				must(t, os.WriteFile(fmt.Sprintf("%s/alice/new/%d", s.View, i), []byte(message("x", 20000)[:20000+i-5]), 0o600))
 			}
@@ -338,10 +334,7 @@ func TestBusyMailbox(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	s.Enroll(t, "alice")
 	s.Unlock(t, "alice")
-	root := filepath.Join(s.View, "alice")
-	for _, d := range []string{"cur", "new", "tmp"} {
-		must(t, os.MkdirAll(filepath.Join(root, d), 0o700))
-	}
+	root := harness.Maildir(t, 0, s.View, "alice")
 	const messages = 400
 	for i := range messages {
 		must(t, os.WriteFile(fmt.Sprintf("%s/new/%d.M1.mail", root, i), []byte(message(fmt.Sprint(i), 200)), 0o600))
