@@ -69,19 +69,22 @@ func kinds() []kind {
 	}
 }
 
-// one changes one file that nothing was done to yet.
-func (m *mutator) one(all []kind) (change, kind, bool) {
-	f := m.pick(func(f *file) bool { return f.user != bystander && !m.used[f] })
-	if f == nil {
-		return change{}, kind{}, false
+// one changes, in the way of k, one file that nothing was done to yet. It looks for one that suits k, and gives up after
+// some tries.
+func (m *mutator) one(k kind) (change, bool) {
+	const tries = 50
+	for range tries {
+		f := m.pick(func(f *file) bool { return f.user != bystander && !m.used[f] })
+		if f == nil {
+			break
+		}
+		c := change{kind: k.name, f: f, before: f.now().stored}
+		if k.do(m, &c) {
+			m.used[f] = true
+			return c, true
+		}
 	}
-	k := all[m.IntN(len(all))]
-	c := change{kind: k.name, f: f, before: f.now().stored}
-	if !k.do(m, &c) {
-		return c, k, false
-	}
-	m.used[f] = true
-	return c, k, true
+	return change{}, false
 }
 
 func (m *mutator) pick(ok func(*file) bool) *file {

@@ -106,8 +106,12 @@ func (b *batch) run(live bool) int {
 		}
 	}
 	changed, kindOf := map[*file]change{}, map[*file]kind{}
-	for range perBatch {
-		if c, k, ok := m.one(b.all); ok {
+	for i := range perBatch {
+		k := b.all[m.IntN(len(b.all))]
+		if i < len(b.all) {
+			k = b.all[i] // each kind once, while there are files that suit it
+		}
+		if c, ok := m.one(k); ok {
 			changed[c.f], kindOf[c.f] = c, k
 		}
 	}

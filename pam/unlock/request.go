@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -29,8 +30,11 @@ func (s *server) handle(ctx context.Context, conn *net.UnixConn, page []byte) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	request, err := wire.ReadRequest(conn, page)
 	stop()
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		return // P2: somebody asked whether anybody listens
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
+		return // P3: the daemon ends, and the request had not come
 	}
 	switch {
 	case err == nil:

@@ -228,7 +228,7 @@ func rawAnswer(t *testing.T, socket, frame string) (wire.Answer, error) {
 
 func TestFramesThatAreNotAllowed(t *testing.T) {
 	r := new(recorder)
-	socket, j, stop := start(t, r, Options{Patience: 50 * time.Millisecond})
+	socket, j, stop := start(t, r, Options{Patience: 500 * time.Millisecond})
 	for name, c := range map[string]struct {
 		frame string
 		want  wire.Status
@@ -398,7 +398,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}}
-	socket, _, stop := start(t, r, Options{Patience: time.Hour})
+	socket, j, stop := start(t, r, Options{Patience: time.Hour})
 	silent, err := net.Dial("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -410,6 +410,12 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	stop()
 	if a := <-answered; a.Status != wire.Failed {
 		t.Errorf("got %v", a)
+	}
+	if a, err := wire.ReadAnswer(silent); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("who had asked nothing got %v, %v", a, err)
+	}
+	if n := strings.Count(j.String(), "\n"); n != 1 {
+		t.Errorf("log: %s", j)
 	}
 	if _, err := net.Dial("unix", socket); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("afterwards: %v", err)
