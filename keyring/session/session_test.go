@@ -225,6 +225,7 @@ func TestRun(t *testing.T) {
 	tick, done := make(chan time.Time), make(chan struct{})
 	go func() { w.Run(ctx, tick); close(done) }()
 	tick <- w.now
+	tick <- w.now // is taken when the first step is over
 	cancel()
 	<-done
 	if len(w.locked) != 1 {
