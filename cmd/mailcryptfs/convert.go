@@ -64,6 +64,7 @@ type looked struct {
 	since time.Time // of the unlock that it is about
 	next  time.Time // when to look again
 	once  bool      // a job has ended since the unlock, or none is wanted
+	again bool      // somebody asked to look again while a job was going on
 	last  *job
 }
 
@@ -138,16 +139,27 @@ func (c *converter) due(unlocked []keyring.Status) []account.User {
 	return due
 }
 
-// settle notes that nothing is to do for the user for some time.
+// settle notes that nothing is to do for the user for some time, and that j, if there was a job, has ended: in one go, or
+// due would find neither the job nor that it is over. What a job that began before the unlock has done does not count.
 func (c *converter) settle(u account.User, j *job, pause time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l := c.looked[u]; l != nil {
-		l.once, l.next = true, c.now().Add(pause)
-		if j != nil {
-			l.last = j
-		}
+	l := c.looked[u]
+	if j != nil {
+		delete(c.jobs, u)
 	}
+	if l == nil {
+		return
+	}
+	if j != nil {
+		l.last = j
+	}
+	if l.again || j != nil && l.since.After(j.began) {
+		l.again, l.next = false, c.now()
+		c.poke()
+		return
+	}
+	l.once, l.next = true, c.now().Add(pause)
 }
 
 // start begins a conversion, or returns the one of the same goal that goes on; one of the other goal is ended first.
@@ -213,9 +225,6 @@ func (c *converter) work(ctx context.Context, j *job) {
 		c.log.Info("converted", "user", string(j.user), "goal", string(j.goal), "entries", p.Done, "bytes", p.Bytes,
 			"left", p.Left, "seconds", c.now().Sub(began).Round(time.Millisecond).Seconds())
 	}
-	c.mu.Lock()
-	delete(c.jobs, j.user)
-	c.mu.Unlock()
 	pause := lookAgain
 	if c.rotating(j.user) {
 		pause = lookRotated

@@ -384,3 +384,44 @@ func TestConverterLooksAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestConverterLooksAgainAfterAJob: what was asked for while a job went on is not forgotten at its end.
+func TestConverterLooksAgainAfterAJob(t *testing.T) {
+	f := &forest{left: 10, perEntry: time.Second}
+	converting(t, f, func(c *converter) {
+		f.unlock()
+		c.poke()
+		after(5 * time.Second)
+		c.again(owner)
+		after(20 * time.Second)
+		if want := []string{"encrypt dry", "encrypt", "encrypt dry"}; !slices.Equal(f.seen(), want) {
+			t.Errorf("passes %q, want %q", f.seen(), want)
+		}
+		if c.pending(owner) != "" {
+			t.Error(c.pending(owner))
+		}
+	})
+}
+
+// TestConverterAfterQuickReturn locks a user in the middle of a conversion, and unlocks her before that has come to its end.
+func TestConverterAfterQuickReturn(t *testing.T) {
+	f := &forest{left: 10, perEntry: time.Second}
+	converting(t, f, func(c *converter) {
+		f.unlock()
+		c.poke()
+		after(5500 * time.Millisecond)
+		f.mu.Lock()
+		f.unlocked = nil
+		f.mu.Unlock()
+		c.mu.Lock() // the job cannot settle while this is held
+		j := c.jobs[owner]
+		j.cancel()
+		f.unlock()
+		c.mu.Unlock()
+		c.look()
+		after(20 * time.Second)
+		if p := c.of(owner); p == nil || p.State != control.StateDone || p.Left != 0 {
+			t.Errorf("%+v, passes %q", p, f.seen())
+		}
+	})
+}

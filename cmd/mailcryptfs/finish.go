@@ -15,11 +15,11 @@ import (
 // errOldKeys says that a rotation goes on although everything was looked at.
 var errOldKeys = errors.New("old keys are still needed by files that are open, or cannot be read")
 
-// again has the converter look at an unlocked user at once.
+// again has the converter look at an unlocked user at once, or when the job that goes on has ended.
 func (c *converter) again(u account.User) {
 	c.mu.Lock()
 	if l := c.looked[u]; l != nil {
-		l.next, l.once = c.now(), false
+		l.next, l.once, l.again = c.now(), false, c.jobs[u] != nil
 	}
 	c.mu.Unlock()
 	c.poke()
