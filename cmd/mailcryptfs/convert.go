@@ -80,7 +80,12 @@ func (c *converter) run(ctx context.Context, tick <-chan time.Time) {
 	c.mu.Lock()
 	c.ctx = ctx
 	c.mu.Unlock()
-	defer c.running.Wait()
+	defer func() {
+		c.mu.Lock()
+		//lint:ignore SA2001 whoever saw the context before its end has called running.Go then
+		c.mu.Unlock()
+		c.running.Wait()
+	}()
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,7 +114,7 @@ func (c *converter) look() {
 			c.log.Warn("cannot tell whether a tree shall stay plain: it is converted", "user", string(u), "err", err)
 		}
 		if plain {
-			c.settle(u, nil, lookAgain)
+			c.settle(u, lookAgain)
 			continue
 		}
 		if _, err := c.start(u, control.GoalEncrypt); err != nil {
@@ -139,27 +144,39 @@ func (c *converter) due(unlocked []keyring.Status) []account.User {
 	return due
 }
 
-// settle notes that nothing is to do for the user for some time, and that j, if there was a job, has ended: in one go, or
-// due would find neither the job nor that it is over. What a job that began before the unlock has done does not count.
-func (c *converter) settle(u account.User, j *job, pause time.Duration) {
+// settle notes that nothing is to do for the user for some time.
+func (c *converter) settle(u account.User, pause time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l := c.looked[u]
-	if j != nil {
-		delete(c.jobs, u)
+	if l := c.looked[u]; l != nil {
+		l.once, l.next = true, c.now().Add(pause)
 	}
-	if l == nil {
-		return
+}
+
+// ended notes the end of a job, and when to look again, in one go: or due would find neither the job nor that it is over. It
+// reports false, and the job goes on, if all went well and somebody has asked to look again meanwhile: who waits for the job
+// waits for that.
+func (c *converter) ended(j *job, failed bool, pause time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.looked[j.user]
+	again := l != nil && l.again
+	if again {
+		l.again = false
 	}
-	if j != nil {
-		l.last = j
+	if again && !failed {
+		return false
 	}
-	if l.again || j != nil && l.since.After(j.began) {
-		l.again, l.next = false, c.now()
+	delete(c.jobs, j.user)
+	switch {
+	case l == nil:
+	case again || l.since.After(j.began): // what was done before the unlock does not count
+		l.last, l.next = j, c.now()
 		c.poke()
-		return
+	default:
+		l.last, l.once, l.next = j, true, c.now().Add(pause)
 	}
-	l.once, l.next = true, c.now().Add(pause)
+	return true
 }
 
 // start begins a conversion, or returns the one of the same goal that goes on; one of the other goal is ended first.
@@ -199,37 +216,47 @@ func (c *converter) claim(u account.User, g control.Goal) (*job, bool) {
 
 // work runs a job to its end.
 func (c *converter) work(ctx context.Context, j *job) {
-	began := c.now()
 	defer close(j.done)
 	defer j.cancel()
 	work := c.passes
 	if j.goal == control.GoalEncrypt {
 		work = c.encrypt
 	}
-	err := work(ctx, j)
-	p := j.progress()
-	switch {
-	case err == nil:
-		j.end(control.StateDone, "")
-	case errors.Is(err, context.Canceled):
-		j.end(control.StateStopped, "it was interrupted: the user was locked, another conversion was asked for, or the daemon ended")
-	default:
-		j.end(control.StateStopped, err.Error())
+	for {
+		began := c.now()
+		err := work(ctx, j)
+		switch {
+		case err == nil:
+			j.end(control.StateDone, "")
+		case errors.Is(err, context.Canceled):
+			j.end(control.StateStopped, "it was interrupted: the user was locked, another conversion was asked for, or the daemon ended")
+		default:
+			j.end(control.StateStopped, err.Error())
+		}
+		pause := lookAgain
+		if c.rotating(j.user) {
+			pause = lookRotated
+		}
+		if c.ended(j, err != nil, max(pause, lookShare*c.now().Sub(began))) {
+			c.report(ctx, j, err)
+			return
+		}
+	}
+}
+
+// report logs what a job has done, and what kept it from its goal.
+func (c *converter) report(ctx context.Context, j *job, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
 		level := slog.LevelWarn
 		if busy := inUse(0); errors.As(err, &busy) || errors.Is(err, errOldKeys) {
 			level = slog.LevelInfo
 		}
 		c.log.Log(ctx, level, "a conversion is not complete", "user", string(j.user), "goal", string(j.goal), "err", err)
 	}
-	if p.Done > 0 {
+	if p := j.progress(); p.Done > 0 {
 		c.log.Info("converted", "user", string(j.user), "goal", string(j.goal), "entries", p.Done, "bytes", p.Bytes,
-			"left", p.Left, "seconds", c.now().Sub(began).Round(time.Millisecond).Seconds())
+			"left", p.Left, "seconds", c.now().Sub(j.began).Round(time.Millisecond).Seconds())
 	}
-	pause := lookAgain
-	if c.rotating(j.user) {
-		pause = lookRotated
-	}
-	c.settle(j.user, j, max(pause, lookShare*c.now().Sub(began)))
 }
 
 // locked ends what cannot go on without the user's key.

@@ -15,7 +15,7 @@ import (
 // errOldKeys says that a rotation goes on although everything was looked at.
 var errOldKeys = errors.New("old keys are still needed by files that are open, or cannot be read")
 
-// again has the converter look at an unlocked user at once, or when the job that goes on has ended.
+// again has the converter look at an unlocked user at once, or at the end of the job that goes on.
 func (c *converter) again(u account.User) {
 	c.mu.Lock()
 	if l := c.looked[u]; l != nil {
