@@ -109,7 +109,7 @@ func newTree(o Options) (*tree.Tree, error) {
 		return nil, err
 	}
 	if err := t.PurgeScratch(); err != nil {
-		t.Table.Close()
+		t.Close()
 		return nil, err
 	}
 	return t, nil

@@ -13,7 +13,7 @@ import (
 const (
 	unmountTries = 25
 	unmountPause = 200 * time.Millisecond
-	endWait      = time.Second
+	endWait      = 2 * time.Second // then the connection lives on; its number is another's soon after its end
 	abortWait    = 5 * time.Second
 )
 
@@ -37,13 +37,19 @@ func (v *View) Unmount() error {
 	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: no longer mounted
 		return fmt.Errorf("cannot unmount %s: %w", v.mount, err)
 	}
-	done := make(chan struct{})
+	served, closed := make(chan struct{}), make(chan struct{})
 	go func() {
 		v.Wait()
-		v.tree.Table.Close()
-		close(done)
+		close(served)
+		v.tree.Close()
+		close(closed)
 	}()
-	if ended(done, endWait) || Abort(v.minor) != nil || ended(done, abortWait) {
+	if !ended(served, endWait) {
+		if err := Abort(v.minor); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			return nil // it cannot be cut; where there is none any more, its last requests are coming to their end
+		}
+	}
+	if ended(closed, abortWait) {
 		return nil
 	}
 	return fmt.Errorf("requests are still being served after %s was unmounted", v.mount)
@@ -62,8 +68,9 @@ const connections = "/sys/fs/fuse/connections"
 
 // Abort cuts the kernel's connection of the FUSE mount whose device has that minor
 // number (Documentation/filesystems/fuse.rst): whatever waits for its daemon fails with
-// ECONNABORTED, and so does what comes later. Where the control filesystem is not
-// mounted, as in many containers, it is for a moment.
+// ECONNABORTED, and so does what comes later. It returns os.ErrNotExist if there is no
+// such connection. Where the control filesystem is not mounted, as in many containers,
+// it is for a moment.
 func Abort(minor uint32) error {
 	file := fmt.Sprintf("%s/%d/abort", connections, minor)
 	err := os.WriteFile(file, []byte("1"), 0)

@@ -113,7 +113,7 @@ func (readOnly) Retired(account.User, secret.ID) bool { return false }
 
 // Close closes the store. Nothing of it may be in use any more.
 func (s *Store) Close() {
-	s.tree.Table.Close()
+	s.tree.Close()
 	s.thaw()
 }
 

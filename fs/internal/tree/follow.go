@@ -21,10 +21,14 @@ func (t *Tree) follow(src, dst *place) {
 		return
 	}
 	n := Name{dst.dir, dst.name}
-	go func() {
+	t.background.Go(func() {
 		defer t.guard()
 		for wait := followFirst; wait < followLast; wait *= 2 {
-			time.Sleep(wait)
+			select {
+			case <-t.ended:
+				return
+			case <-time.After(wait):
+			}
 			need, _, err := t.Needs(n.Dir, n.Name, Encrypt)
 			if err != nil || !need {
 				return // the worker does what can be done later
@@ -33,7 +37,15 @@ func (t *Tree) follow(src, dst *place) {
 				return
 			}
 		}
-	}()
+	})
+}
+
+// Close waits for work in the background, and closes every descriptor. No request may be under way or come any more.
+// It may be called more than once.
+func (t *Tree) Close() {
+	t.ending.Do(func() { close(t.ended) })
+	t.background.Wait()
+	t.Table.Close()
 }
 
 // guard keeps a mistake in a goroutine of its own from ending the view.

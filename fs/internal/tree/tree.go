@@ -83,6 +83,10 @@ type Tree struct {
 
 	watching []*Moves
 
+	background sync.WaitGroup
+	ending     sync.Once
+	ended      chan struct{} // closed by Close
+
 	scratch secret.ContentKey // of messages on the way (C15), where the policy has such
 	boxes   boxes
 }
@@ -105,6 +109,7 @@ func New(o Options) (*Tree, error) {
 		noted:   map[*inode.Inode]*route.Dir{},
 		used:    map[account.User]time.Time{},
 		temps:   map[string]struct{}{},
+		ended:   make(chan struct{}),
 	}
 	t.Table.Reaped = t.unnote
 	return t, t.newScratch()
