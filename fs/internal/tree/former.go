@@ -137,17 +137,22 @@ func (t *Tree) Settle(n *inode.Inode) {
 	if len(t.Table.Route(n).Former()) == 0 || !t.Table.Route(n).Box() {
 		return
 	}
-	files, _, err := t.scratchEntries(n)
-	if err != nil {
-		return
-	}
 	d, err := t.dir(n)
 	if err != nil {
 		return
 	}
 	defer d.Release()
-	n.NS.Lock()
+	l, err := t.OpenDir(n)
+	if err != nil {
+		return
+	}
+	defer l.Close()
+	n.NS.Lock() // before the first entry is read: none comes, or changes its name, until the record has gone
 	defer n.NS.Unlock()
+	files, _, err := l.entries()
+	if err != nil {
+		return
+	}
 	for _, name := range files {
 		if left, err := t.underFormer(n, d, name); left || err != nil {
 			return

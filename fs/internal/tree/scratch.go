@@ -45,7 +45,12 @@ func (t *Tree) PurgeScratch() error {
 }
 
 func (t *Tree) purge(n *inode.Inode) error {
-	files, dirs, err := t.scratchEntries(n)
+	l, err := t.OpenDir(n)
+	if err != nil {
+		return err
+	}
+	files, dirs, err := l.entries()
+	l.Close()
 	if err != nil {
 		return err
 	}
@@ -81,14 +86,8 @@ func (t *Tree) settled(n *inode.Inode, name string) bool {
 	return time.Since(time.Unix(node.Attr.Ctime.Sec, int64(node.Attr.Ctime.Nsec))) > scratchAge
 }
 
-// scratchEntries lists the regular files and the directories of n; symbolic links are
-// neither.
-func (t *Tree) scratchEntries(n *inode.Inode) (files, dirs []string, err error) {
-	l, err := t.OpenDir(n)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer l.Close()
+// entries lists the regular files and the directories; symbolic links are neither.
+func (l *Listing) entries() (files, dirs []string, err error) {
 	for {
 		e, ok, err := l.Peek()
 		if err != nil || !ok {
