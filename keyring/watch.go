@@ -108,7 +108,7 @@ func (r *Ring) checkDir() error {
 	return err
 }
 
-// rescan looks at all entries and all unlocked users.
+// rescan looks at all entries and all unlocked users, until ctx ends.
 func (r *Ring) rescan(ctx context.Context) error {
 	if err := r.checkDir(); err != nil {
 		return err
@@ -119,8 +119,8 @@ func (r *Ring) rescan(ctx context.Context) error {
 	}
 	seen := make(map[string]bool)
 	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return nil // so does Watch
 		}
 		seen[name] = true
 		r.sync(name)
