@@ -49,14 +49,18 @@ func (s *server) handle(ctx context.Context, conn *net.UnixConn, page []byte) {
 
 // inTurn waits for one of the turns and calls the Unlocker.
 func (s *server) inTurn(ctx context.Context, r wire.Request) error {
-	wait := time.NewTimer(s.options.Wait)
-	defer wait.Stop()
 	select {
-	case s.turns <- struct{}{}:
-	case <-wait.C:
-		return ErrBusy
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case s.turns <- struct{}{}: // a free turn is taken, however late it is
+	default:
+		wait := time.NewTimer(s.options.Wait)
+		defer wait.Stop()
+		select {
+		case s.turns <- struct{}{}:
+		case <-wait.C:
+			return ErrBusy
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	defer func() { <-s.turns }()
 
