@@ -67,6 +67,14 @@ func newFixture(tb testing.TB) *fixture {
 	for _, d := range []string{store, dir} {
 		must(tb, os.Mkdir(d, 0o700))
 	}
+	f := fixtureIn(tb, store, dir)
+	must(tb, Setup(f.Store, f.Site, time.Now()))
+	return f
+}
+
+// fixtureIn is a fixture whose directories are there.
+func fixtureIn(tb testing.TB, store, dir string) *fixture {
+	tb.Helper()
 	s := make([]byte, 32)
 	for i := range s {
 		s[i] = byte(i)
@@ -79,7 +87,6 @@ func newFixture(tb testing.TB) *fixture {
 		Store: store, Dir: dir, Site: keys, Params: cheap,
 		Log: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
-	must(tb, Setup(f.Store, keys, time.Now()))
 	return f
 }
 

@@ -105,8 +105,7 @@ func killed(t *testing.T, f *fixture) (last string, finished int) {
 func rotateForever(t *testing.T, dirs string) {
 	ctx := context.Background()
 	store, dir, _ := strings.Cut(dirs, "\n")
-	f := newFixture(t)
-	f.Store, f.Dir = store, dir
+	f := fixtureIn(t, store, dir) // the parent's: nothing of the child's own is left behind
 	r := f.open(t)
 	say := func(what string, ck secret.ContentKey) { fmt.Println(what, ck.ID) }
 	for i := 0; ; i++ {

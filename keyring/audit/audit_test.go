@@ -252,7 +252,7 @@ func TestShared(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.host = fmt.Sprintf("mx%d", i%2)
+		l.host, l.wait = fmt.Sprintf("mx%d", i%2), time.Minute // the others write without a pause, as nobody else does
 		all.Go(func() {
 			for n := range each {
 				what := Unlock

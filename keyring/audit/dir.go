@@ -68,9 +68,9 @@ func openAt(at int, name, path string, flags int) (*os.File, error) {
 	}
 }
 
-// lockFile takes the exclusive lock of an open file; closing the file releases it. It returns ErrBusy after lockWait.
-func lockFile(f *os.File) error {
-	for end := time.Now().Add(lockWait); ; {
+// lockFile takes the exclusive lock of an open file; closing the file releases it. It returns ErrBusy after the wait.
+func lockFile(f *os.File, wait time.Duration) error {
+	for end := time.Now().Add(wait); ; {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:

@@ -25,6 +25,7 @@ type Log struct {
 	key   *secret.Key
 	log   *slog.Logger
 	now   func() time.Time
+	wait  time.Duration // how long an event waits for another process that writes
 
 	mu     sync.Mutex
 	closed bool
@@ -53,7 +54,7 @@ func Open(store string, s *site.Keys, log *slog.Logger) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the name of this host for the audit log: %w", err)
 	}
-	return &Log{store: store, host: host, key: s.Audit, log: log, now: time.Now}, nil
+	return &Log{store: store, host: host, key: s.Audit, log: log, now: time.Now, wait: lockWait}, nil
 }
 
 // Record appends an event and tells the log of the program when that fails. It is what keyring.Options.Audit wants.
@@ -131,7 +132,7 @@ func (l *Log) append(e Event) error {
 		return err
 	}
 	defer headFile.Close() // releases the lock
-	if err := lockFile(headFile); err != nil {
+	if err := lockFile(headFile, l.wait); err != nil {
 		return err
 	}
 	w := &writer{dir: dir, head: headFile, host: l.host, key: l.key}
