@@ -18,7 +18,8 @@ type Source interface {
 	// Name says in a few words where the source looks, for people.
 	Name() string
 	// InUse returns, of the users given at least, those who are in use now and why, in a few words. A source that cannot
-	// tell returns an error that says what to do; one whose server does not run returns nobody.
+	// tell returns an error that says what to do; one whose server does not run returns nobody. It is asked once for nobody
+	// when everybody is locked.
 	InUse(ctx context.Context, unlocked []account.User) (map[account.User]string, error)
 	// Decides reports whether the silence of the source about the user means that nobody uses the mail. A source that
 	// only ever adds reasons returns false.
@@ -56,6 +57,7 @@ type Keeper struct {
 	o Options
 
 	step sync.Mutex // held during Step
+	idle bool       // nobody was unlocked at the last one; guarded by step
 
 	mu      sync.Mutex
 	users   map[account.User]*user // guarded by mu
@@ -123,14 +125,15 @@ func (k *Keeper) Step(ctx context.Context) {
 		names[i] = u.User
 	}
 	k.forget(names)
-	if len(unlocked) == 0 {
+	if len(unlocked) == 0 && k.idle {
 		return
 	}
+	k.idle = len(unlocked) == 0 // asked once more: what sources remember of users ends with the lock
+	now := k.o.Now() // before: who came while a source thought about it may not be in its answer
 	reasons := k.ask(ctx, names)
 	if ctx.Err() != nil {
 		return // what a source could not finish says nothing
 	}
-	now := k.o.Now()
 	for _, u := range unlocked {
 		k.judge(u, reasons[u.User], now)
 	}

@@ -267,3 +267,29 @@ func TestPIDs(t *testing.T) {
 		t.Error("a damaged file is no error")
 	}
 }
+
+// TestPIDsForgotten: who was registered once, and locked since, is not one for whom registered processes decide.
+func TestPIDsForgotten(t *testing.T) {
+	t.Parallel()
+	p, err := OpenPIDs(filepath.Join(t.TempDir(), "sessions"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	w := newWorld(0, p)
+	w.unlock("a")
+	one := process(t)
+	if err := p.Register("a", one.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	w.after(t, time.Second)
+	kill(t, one)
+	if got := w.after(t, time.Hour); len(got) != 1 {
+		t.Fatalf("locked %q", got)
+	}
+	w.after(t, time.Second)
+	w.unlock("a") // by hand
+	if got := w.after(t, time.Hour); len(got) != 0 {
+		t.Errorf("locked %q, though nothing is registered for him", got)
+	}
+}
