@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/offline"
 )
@@ -145,13 +146,19 @@ func (f *folder) export(root []string) error {
 	})
 }
 
-// relists is how often a folder is looked through again for messages whose names changed meanwhile.
-const relists = 5
+// A folder is looked through again for messages that came or changed their names meanwhile: so many times, and for so long
+// as one that was listed is gone when it is opened.
+const (
+	relists   = 5
+	relisting = time.Minute
+)
+
+var errNames = errors.New("messages change their names faster than they can be read: export again")
 
 // messages calls do for each message of the folder. A message whose flags change meanwhile is looked for under its new
 // name; errors of do are reported.
 func (f *folder) messages(do func(sub *offline.Dir, m message) error) error {
-	for again := range relists {
+	for began, again := time.Now(), 0; ; again++ {
 		more, missed := false, false
 		for _, sub := range subs {
 			dir, err := f.dir.Dir(sub)
@@ -168,11 +175,13 @@ func (f *folder) messages(do func(sub *offline.Dir, m message) error) error {
 			}
 			more, missed = more || m, missed || lost
 		}
-		if again > 0 && !more && !missed {
-			break
+		switch {
+		case again > 0 && !more && !missed, !missed && again >= relists:
+			return nil
+		case missed && again >= relists && time.Since(began) > relisting:
+			return f.failed(f.at, errNames)
 		}
 	}
-	return nil
 }
 
 // inSub goes through cur or new; with fresh, only what was not seen before. It tells whether there was something, and
