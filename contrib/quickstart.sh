@@ -122,7 +122,7 @@ find_agent() {
 		agent=procmail
 	else
 		agent=procmail
-		apt-get -qq update
+		apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5 -qq update
 		(cd "$work" && apt-get -qq download procmail 2>/dev/null && dpkg -x procmail_*.deb procmail)
 		chmod 755 "$work/procmail/usr/bin/procmail"
 		PATH="$work/procmail/usr/bin:$PATH"

@@ -38,6 +38,7 @@ need_packages() {
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
 	echo "installing: ${missing[*]}"
-	apt-get -o DPkg::Lock::Timeout=600 -qq update
-	DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
+	local patient=(-o DPkg::Lock::Timeout=600 -o Acquire::Retries=5)
+	apt-get "${patient[@]}" -qq update
+	DEBIAN_FRONTEND=noninteractive apt-get "${patient[@]}" -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
 }

@@ -259,6 +259,8 @@ func TestVerify(t *testing.T) {
 	expect(t, s.Call(t, []byte("x"), "verify", "--user", "carol"), noUser, "", "not enrolled")
 	expect(t, s.Call(t, harness.Password("bob"), "verify", "--user", "bob"), 0, "CHECKED", "")
 
+	old := time.Now().Add(-time.Hour)
+	must(t, os.Chtimes(filepath.Join(s.View, "alice/new/message"), old, old))
 	damage(t, s, "bob")
 	expect(t, s.Call(t, nil, "verify"), 0, "", "") // the tag of a locked user's block says nothing without the key
 	for range 2 {                                  // the second time: with no daemon

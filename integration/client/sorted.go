@@ -126,6 +126,6 @@ func (s *Sorted) Populate(t testing.TB, c *IMAP, deliver func(message string)) i
 	for range 3 {
 		c.Append(t, s.prefix+"New.Name", "(\\Answered $Later) \"05-Mar-2011 07:08:09 +0100\" ", CRLF(Message("appended", 200)))
 	}
-	say("SELECT @New.Name", "STORE 2 +FLAGS (\\Deleted)", "EXPUNGE", "SELECT INBOX", "STORE 1 +FLAGS (\\Draft mine)", "CLOSE")
+	say("SELECT @New.Name", "STORE 2 +FLAGS (\\Deleted)", "EXPUNGE", "SELECT INBOX", "STORE 1 +FLAGS (\\Draft keyword-of-mine)", "CLOSE")
 	return 4*3 + 3 - 1
 }

@@ -24,7 +24,7 @@ func TestClear(t *testing.T) {
 	}
 	s.deliver(t, client.Message("plain later", 5000), user)
 	texts := []string{"text of", "sender@example", "list@example", "From:", "Subject:"}
-	names := []string{"Hidden", "flags-new", "to-work", "mine"}
+	names := []string{"Hidden", "flags-new", "to-work", "keyword-of-mine"}
 	if found := harness.FindClear(t, slices.Concat(texts, names), s.Store); len(found) > 0 {
 		t.Errorf("in the store: %q", found)
 	}

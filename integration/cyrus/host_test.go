@@ -83,10 +83,13 @@ func (l layout) conf(t testing.TB) string {
 	return string(b) + more
 }
 
+// ports are those of the services, none of which this machine may use for others on all its addresses.
+var ports = map[string]int{"imap": 31143, "pop3": 31110, "sieve": 34190}
+
 // host is a Cyrus that runs.
 type host struct {
 	*root
-	ports  map[string]int // by service
+	ip     string
 	syslog *harness.Journal
 	sep    string // between the parts of a mailbox name
 }
@@ -95,19 +98,18 @@ type host struct {
 // mailbox, and the password that the harness has for users.
 func (r *root) start(t testing.TB, l layout, users ...string) *host {
 	t.Helper()
-	h := &host{root: r, ports: map[string]int{}, syslog: new(harness.Journal), sep: "."}
+	h := &host{root: r, ip: harness.Loopback(), syslog: new(harness.Journal), sep: "."}
 	saslauthd := []string{"saslauthd", "-d", "-a", "pam", "-n", "2", "-m", "/run/saslauthd"}
 	if l == domain {
 		h.sep, saslauthd = "/", append(saslauthd, "-r")
 	}
 	r.own(t, "/run/cyrus", "/run/cyrus/socket", "/run/cyrus/proc", "/run/cyrus/lock", mail, sieveDir)
 	services := ""
-	for _, name := range []string{"imap", "pop3", "sieve"} {
-		h.ports[name] = freePort(t)
-		services += fmt.Sprintf("%s %d/tcp\n", name, h.ports[name])
+	for name, port := range ports {
+		services += fmt.Sprintf("%s %d/tcp\n", name, port)
 	}
 	r.write(t, "/etc/services", services)
-	r.write(t, "/etc/hosts", "127.0.0.1 localhost\n")
+	r.write(t, "/etc/hosts", h.ip+" localhost\n")
 	r.write(t, "/etc/imapd.conf", l.conf(t))
 	harness.Run(t, "install", "-m", "0644", shipped+"/cyrus/cyrus.conf.example", r.path("/etc/cyrus.conf"))
 	for _, service := range []string{"imap", "pop", "sieve"} {
@@ -143,15 +145,6 @@ func (r *root) start(t testing.TB, l layout, users ...string) *host {
 		c.OK(t, "CREATE %s", "user"+h.sep+u)
 	}
 	return h
-}
-
-// freePort is a port on the loopback interface that nobody listens on.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // listen takes what programs of the root write to syslog.
@@ -193,7 +186,7 @@ func (h *host) server(t testing.TB, argv ...string) {
 	})
 }
 
-func (h *host) addr(service string) string { return fmt.Sprintf("127.0.0.1:%d", h.ports[service]) }
+func (h *host) addr(service string) string { return fmt.Sprintf("%s:%d", h.ip, ports[service]) }
 
 func (h *host) dial(t testing.TB, network, address string) net.Conn {
 	t.Helper()

@@ -23,18 +23,7 @@ fail() {
 [ "$(id -u)" = 0 ] || fail "a root directory can only be made by root"
 
 # The tests build the PAM module, with the compiler of this machine.
-missing=
-for p in debootstrap gcc make libc6-dev libpam0g-dev; do
-	state=$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)
-	[ "$state" = installed ] || missing="$missing $p"
-done
-lock="-o DPkg::Lock::Timeout=600"
-if [ -n "$missing" ]; then
-	# shellcheck disable=SC2086 # lists are meant to be split
-	apt-get $lock -qq update
-	# shellcheck disable=SC2086
-	DEBIAN_FRONTEND=noninteractive apt-get $lock -qq -y --no-install-recommends install $missing
-fi
+"$(dirname "$0")/../harness/packages.sh" debootstrap gcc make libc6-dev libpam0g-dev
 
 # What is mounted here is seen by this script alone, and gone with it.
 [ "${1:-}" = unshared ] || exec unshare --mount "$0" unshared
@@ -54,8 +43,7 @@ sources() {
 }
 list=$(sources)
 if [ -z "$list" ]; then
-	# shellcheck disable=SC2086
-	apt-get $lock -qq update
+	apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5 -qq update
 	list=$(sources)
 fi
 mirror=$(echo "$list" | awk -v suite="$suite" '$2 == suite { print $1; exit }')
@@ -86,6 +74,7 @@ for key in Check-Valid-Until Check-Date; do # as on this machine: an archive may
 	value=$(apt-config dump --format '%v' "Acquire::$key")
 	[ -z "$value" ] || echo "Acquire::$key \"$value\";"
 done >"$work/etc/apt/apt.conf.d/dates"
+echo 'Acquire::Retries "5";' >"$work/etc/apt/apt.conf.d/retries"
 echo force-unsafe-io >"$work/etc/dpkg/dpkg.cfg.d/unsafe-io"
 printf 'path-exclude /usr/share/%s/*\n' doc man locale info >"$work/etc/dpkg/dpkg.cfg.d/nodoc"
 printf '#!/bin/sh\nexit 101\n' >"$work/usr/sbin/policy-rc.d" # invoke-rc.d starts nothing

@@ -13,7 +13,7 @@ import (
 // user alone.
 func TestDomains(t *testing.T) {
 	t.Parallel()
-	users := []string{"alice@example.org", "alice@example.net", "john.smith@example.org", "alice"}
+	users := []string{"alice@example.org", "alice@example.net", "johannes.blacksmith@example.org", "alice"}
 	s := newSite(t, options{layout: domain, grace: grace}, users...)
 	for _, u := range users {
 		s.deliver(t, client.Message("plain for "+u, 20), u)
@@ -35,7 +35,7 @@ func TestDomains(t *testing.T) {
 		c.OK(t, "LOGOUT")
 		s.waitLocked(t, u)
 	}
-	if found := harness.FindClear(t, []string{"text of plain", "example.net", "john", "smith"}, s.Store); !onlyKeys(found) {
+	if found := harness.FindClear(t, []string{"text of plain", "example.net", "johannes", "blacksmith"}, s.Store); !onlyKeys(found) {
 		t.Errorf("in the clear: %q", found)
 	}
 	if r := s.Call(t, nil, "verify"); r.Code != 0 {

@@ -16,7 +16,7 @@ import (
 )
 
 // grace is short, and long enough for the session of a login to begin on a busy machine.
-const grace = 2 * time.Second
+const grace = 4 * time.Second
 
 var sessionProcess = regexp.MustCompile(`(\w+) session of process (\d+) \(Cyrus\)`)
 

@@ -23,7 +23,8 @@ const mailUID, firstUID = 5000, 3001
 const patience = client.Patience
 
 // grace is how long users of a test stay unlocked after their last session.
-const grace = time.Second
+// It is long enough for a session to begin after its login on a busy machine.
+const grace = 3 * time.Second
 
 // options say how a Dovecot, and the site below it, differ from those of most tests.
 type options struct {

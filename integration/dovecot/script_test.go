@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/integration/client"
 )
@@ -250,7 +249,7 @@ var passing = []struct {
 	{regexp.MustCompile(` \(\d[^()]* secs\)`), ""},
 	{regexp.MustCompile(`UIDVALIDITY \d+`), "UIDVALIDITY *"},
 	{regexp.MustCompile(`(APPENDUID|COPYUID) \d+`), "$1 *"},
-	{regexp.MustCompile(`INTERNALDATE "[^"]*` + fmt.Sprint(time.Now().Year()) + `[^"]*"`), "INTERNALDATE *"},
+	{regexp.MustCompile(`INTERNALDATE "[^"]*20[2-9]\d[^"]*"`), "INTERNALDATE *"},
 	{regexp.MustCompile(`(?m)^(\d+ 000000[0-9a-f]{2})[0-9a-f]{8}$`), "$1*"},
 	{regexp.MustCompile(` \\(Un)?Marked`), ""},
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/integration/client"
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
@@ -32,10 +33,16 @@ func deliver(box, to, text string) error {
 	return errors.Join(os.WriteFile(tmp, []byte(text), 0o600), os.Rename(tmp, filepath.Join(box, to)))
 }
 
-// usage is what a process takes: resident memory in KiB, and descriptors.
+// usage is what a process takes: resident memory in KiB, and descriptors; the least of some samples, because garbage comes
+// and goes.
 func usage(t testing.TB, pid int) (rss, fds int) {
 	t.Helper()
-	return harness.ProcStatus(t, pid, "VmRSS"), harness.Descriptors(t, pid)
+	rss, fds = harness.ProcStatus(t, pid, "VmRSS"), harness.Descriptors(t, pid)
+	for range 2 {
+		time.Sleep(time.Second)
+		rss, fds = min(rss, harness.ProcStatus(t, pid, "VmRSS")), min(fds, harness.Descriptors(t, pid))
+	}
+	return rss, fds
 }
 
 // parallel calls do for 0 to n-1, some at a time.

@@ -37,13 +37,19 @@ func (l *Log) open() (*os.File, error) {
 	return os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 }
 
-// All is everything that the daemon wrote; the last 64 KiB of it.
+// All is everything that the daemon wrote.
 func (l *Log) All() string {
 	b, err := os.ReadFile(l.path)
 	if err != nil {
 		return err.Error()
 	}
-	return string(b[max(0, len(b)-64<<10):])
+	return string(b)
+}
+
+// End is the end of what the daemon wrote, for messages.
+func (l *Log) End() string {
+	all := l.All()
+	return all[max(0, len(all)-64<<10):]
 }
 
 // Announce says that lines matching the expression are expected from now on, whatever their level.

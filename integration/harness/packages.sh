@@ -18,7 +18,8 @@ if [ ! -e "$policy" ]; then
 	trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
-lock="DPkg::Lock::Timeout=600"
-apt-get -o "$lock" -qq update
-# shellcheck disable=SC2086 # the list is meant to be split
-apt-get -o "$lock" -qq -y --no-install-recommends install $missing
+patient="-o DPkg::Lock::Timeout=600 -o Acquire::Retries=5"
+# shellcheck disable=SC2086 # lists are meant to be split
+apt-get $patient -qq update
+# shellcheck disable=SC2086
+apt-get $patient -qq -y --no-install-recommends install $missing

@@ -2,35 +2,57 @@ package harness
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // FindClear searches every name, link target, extended attribute and byte of the trees and files for the needles, and
-// returns where they were found.
-func FindClear(t testing.TB, needles []string, roots ...string) []string {
+// returns where they were found. The trees may be in use: what vanishes meanwhile may have got another name, so it looks at
+// all of them until nothing does.
+func FindClear(t testing.TB, needles []string, roots ...string) (found []string) {
 	t.Helper()
-	var found []string
+	Eventually(t, time.Minute, "a search in which nothing vanishes", func() bool {
+		var whole bool
+		var err error
+		if found, whole, err = findClear(needles, roots); err != nil {
+			t.Fatal(err)
+		}
+		return whole
+	})
+	return found
+}
+
+// findClear searches once; whole says that nothing vanished.
+func findClear(needles, roots []string) (found []string, whole bool, err error) {
+	whole = true
 	for _, root := range roots {
+		if _, err := os.Lstat(root); err != nil {
+			return nil, false, err
+		}
 		err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
-			if err != nil {
-				return err
+			var hits []string
+			if err == nil {
+				hits, err = clearIn(path, d, needles)
 			}
-			hits, err := clearIn(path, d, needles)
 			found = append(found, hits...)
+			if errors.Is(err, os.ErrNotExist) {
+				whole, err = false, nil
+			}
 			return err
 		})
 		if err != nil {
-			t.Fatal(err)
+			return nil, false, err
 		}
 	}
-	return found
+	return found, whole, nil
 }
 
 func clearIn(path string, d os.DirEntry, needles []string) (found []string, err error) {

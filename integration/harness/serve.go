@@ -17,7 +17,7 @@ import (
 func (s *Site) Serve(t testing.TB) {
 	t.Helper()
 	if err := s.TryServe(t); err != nil {
-		t.Fatalf("the daemon does not start: %v\n%s", err, s.log.All())
+		t.Fatalf("the daemon does not start: %v\n%s", err, s.log.End())
 	}
 }
 

@@ -138,7 +138,7 @@ func (s *Site) Kill(t testing.TB) {
 func (s *Site) Stop(t testing.TB) {
 	t.Helper()
 	if err := s.stop(); err != nil {
-		t.Errorf("the daemon does not end cleanly: %v\n%s", err, s.log.All())
+		t.Errorf("the daemon does not end cleanly: %v\n%s", err, s.log.End())
 	}
 	if s.Mounted() {
 		t.Error("the view is still mounted after the daemon's end")

@@ -88,15 +88,25 @@ func TestOddNamesAndPasswords(t *testing.T) {
 	})
 }
 
-// Daemons that are of no use, and what the log must say about them. Those that answer are tried in one host: what the
-// module makes of an answer does not depend on the host.
-var useless = []struct {
+// uselessDaemon is a daemon that is of no use, and what the log must say about it.
+type uselessDaemon struct {
 	name  string
 	start func(s *site)
 	words []string
 	waits bool     // whether the time limit passes
 	hosts []string // all if nil
-}{
+}
+
+// options are those of a module that meets it.
+func (d uselessDaemon) options() []string {
+	if d.waits {
+		return []string{impatient}
+	}
+	return nil
+}
+
+// Those that answer are tried in one host: what the module makes of an answer does not depend on the host.
+var useless = []uselessDaemon{
 	{"not there", func(*site) {}, []string{"No such file", "systemctl status mailcryptfs"}, false, []string{"pamtester"}},
 	{"gone", (*site).gone, []string{"Connection refused", "systemctl status mailcryptfs"}, false, nil},
 	{"hanging", (*site).hang, []string{"timed out", "limit 1500 ms", "systemctl status mailcryptfs"}, true, nil},
@@ -130,7 +140,7 @@ func TestUselessDaemonBlocksNoLogin(t *testing.T) {
 	for _, d := range useless {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			forHosts(t, nil, func(t *testing.T, s *site, _ host, enter login) {
+			forHosts(t, d.options(), func(t *testing.T, s *site, _ host, enter login) {
 				d.start(s)
 				began := time.Now()
 				if !enter(t, "imap", alice, alicePassword) {
@@ -151,21 +161,22 @@ func TestUselessDaemonBlocksNoLogin(t *testing.T) {
 func TestRequired(t *testing.T) {
 	t.Parallel()
 	type outcome struct {
-		name  string
-		start func(s *site)
-		ok    bool
+		name    string
+		start   func(s *site)
+		options []string
+		ok      bool
 	}
 	cases := []outcome{
-		{"working", func(s *site) { s.serve(new(recorder)) }, true},
-		{"not enrolled", refuse(secret.ErrNotEnrolled), true},
+		{"working", func(s *site) { s.serve(new(recorder)) }, nil, true},
+		{"not enrolled", refuse(secret.ErrNotEnrolled), nil, true},
 	}
 	for _, d := range useless {
-		cases = append(cases, outcome{d.name, d.start, false})
+		cases = append(cases, outcome{d.name, d.start, d.options(), false})
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			forHosts(t, []string{"required"}, func(t *testing.T, s *site, h host, enter login) {
+			forHosts(t, append(c.options, "required"), func(t *testing.T, s *site, h host, enter login) {
 				lines := "@include common-auth\nauth required pam_mailcryptfs.so\n" +
 					"@include common-account\naccount required pam_mailcryptfs.so\nsession required pam_mailcryptfs.so\nsession required pam_permit.so\n"
 				if !strings.Contains(h.name, "phases") && !strings.Contains(h.name, "session") {

@@ -129,7 +129,11 @@ func TestValgrind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, "debug")
+			options := []string{"debug"}
+			if name == "hanging" {
+				options = append(options, impatient)
+			}
+			s := newSite(t, options...)
 			s.sessions()
 			start(s)
 			for _, c := range [][]string{
@@ -157,7 +161,7 @@ func TestValgrind(t *testing.T) {
 // TestDovecotLimits checks that the auth-worker in these tests has the limit on address space of a default Dovecot.
 func TestDovecotLimits(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newSite(t, impatient)
 	s.hang()
 	enter := dovecot("%s")(s)
 	done := make(chan bool)
@@ -224,7 +228,7 @@ func TestMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
-			s.hang()
+			release := s.hold()
 			args := append(c.limits, "--as=268435456:268435456", "setpriv", "--bounding-set=-ipc_lock,-sys_resource",
 				"--inh-caps=-ipc_lock,-sys_resource", "pamtester", "imap", alice, "authenticate", "acct_mgmt")
 			done := make(chan error, 1)
@@ -252,6 +256,9 @@ func TestMemory(t *testing.T) {
 						smaps, _ := readProc(pid, "smaps")
 						most = max(most, strings.Count(smaps, " lo "))
 						undumped = max(undumped, strings.Count(smaps, " dd ")-1) // vvar is never dumped
+					}
+					if undumped > 0 && (most > 0 || c.locked == 0) {
+						release()
 					}
 				}
 			}

@@ -84,7 +84,7 @@ func TestUselessDaemonBlocksNoPasswordChange(t *testing.T) {
 	for _, d := range useless {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newSite(t, d.options()...)
 			d.start(s)
 			began := time.Now()
 			if out, ok := s.asAlice(alicePassword, newPassword); !ok {

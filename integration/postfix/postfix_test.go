@@ -147,13 +147,10 @@ func (h *host) boxOf(user string) string {
 	return user
 }
 
-// configure installs the files that are shipped, and gives the SMTP server a port that is free.
+// configure installs the files that are shipped, and gives the SMTP server an address of its own.
 func (h *host) configure(t testing.TB) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	h.addr = l.Addr().String()
-	must(t, l.Close())
+	h.addr = harness.Loopback() + ":31025"
 	shipped := func(name string) string {
 		text, err := os.ReadFile("../../contrib/postfix/" + name)
 		must(t, err)

@@ -118,7 +118,7 @@ func cut(t *testing.T, l lower, n int) {
 		all = append(all, points(rnd, r.events, how, (n*share+99)/100)...)
 	}
 	// A message that was being written, and that nobody was told of; and what 512-byte tearing leaves.
-	r.s.Announce(`path=\S+/(tmp|\.f\d+-\d+/cur)/|conversion is not complete|/inplace-0 .*does not authenticate|/log-0 .*does not authenticate`)
+	r.s.Announce(`path=\S+/(tmp/|\.f\d+-\d+/cur/|list-\d+\.lock)|conversion is not complete|/inplace-0 .*does not authenticate|/log-0 .*does not authenticate`)
 	p := newReplayer(r, seed)
 	count, wrong, acknowledged := map[mode]int{}, map[mode]int{}, 0
 	for _, pt := range sorted(all) {

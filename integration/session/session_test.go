@@ -189,12 +189,12 @@ func passwords(t *testing.T, s *harness.Site, h *imaphost.Host, users map[string
 	if text := c.Do(t, "FETCH 1 BODY.PEEK[]"); !strings.Contains(text, "body-one") {
 		t.Fatalf("FETCH: %s", text)
 	}
-	c.Do(t, "LOGOUT")
 	s.Stop(t)
 	s.Serve(t)
 	if !isUnlocked(t, s, "alice") {
 		t.Error("locked by a restart after a change of password")
 	}
+	c.Close()
 	waitLocked(t, s, "alice", 30*time.Second)
 }
 

@@ -126,10 +126,10 @@ func (k *soak) unlock(a *account) (done bool, err error) {
 
 // lock removes the keyring entry, as whoever locks does.
 func (k *soak) lock(a *account) error {
-	a.mu.Lock()
+	a.mu.Lock() // over both: a session that finds the entry also finds that it was not locked since
 	a.locked++
-	a.mu.Unlock()
 	err := os.Remove(filepath.Join(k.s.Keyring, a.name))
+	a.mu.Unlock()
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -103,12 +103,15 @@ func (m *manager) heard() (pings int, last time.Time) {
 	return 0, time.Time{}
 }
 
-// childProbe PATH opens and reads a file every few milliseconds, and says each time that the answer becomes another.
+// childProbe PATH opens and reads a file every few milliseconds, and says each time that the answer becomes another, and
+// what it is when it is told to look. It ends when it hears anything else.
 func childProbe(c *harness.Child) error {
 	was := "nothing"
-	done := make(chan struct{})
+	done, look := make(chan struct{}), make(chan struct{})
 	go func() {
-		_, _ = c.Hear() // until the test has enough
+		for line, err := c.Hear(); err == nil && line == "look"; line, err = c.Hear() {
+			look <- struct{}{}
+		}
 		close(done)
 	}()
 	for {
@@ -127,6 +130,8 @@ func childProbe(c *harness.Child) error {
 			was = is
 		}
 		select {
+		case <-look:
+			was = "nothing"
 		case <-done:
 			return c.Say("done")
 		case <-time.After(3 * time.Millisecond):

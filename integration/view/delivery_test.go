@@ -66,7 +66,7 @@ func (a agent) run(t *testing.T, box string, mail []byte) string {
 func TestDelivery(t *testing.T) {
 	for _, a := range agents() {
 		t.Run(a.name, func(t *testing.T) {
-			s := harness.Start(t, harness.Options{Epoch: "2s"})
+			s := harness.Start(t, harness.Options{Epoch: "6s"})
 			s.Enroll(t, "alice")
 			box := harness.Maildir(t, vmail, s.View, "alice")
 			path := a.run(t, box, message("delivered", 20000))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,11 +65,32 @@ func (w *Work) checkLinks(j job, lines []line) []Violation {
 		c.add("the second name", whole(second, name))
 		var a, b unix.Stat_t
 		// The end of a daemon that was converting the file, name by name, may have made two files of it.
-		if what == "linked" && (unix.Lstat(first, &a) != nil || unix.Lstat(second, &b) != nil || (a.Ino == b.Ino) != (a.Nlink == 2) || a.Nlink != b.Nlink) {
+		if what == "linked" && (unix.Lstat(first, &a) != nil || unix.Lstat(second, &b) != nil || !w.linked(&a, &b)) {
 			c.add(name, fmt.Sprintf("two names of inodes %d and %d with %d and %d links", a.Ino, b.Ino, a.Nlink, b.Nlink))
 		}
 	}
 	return c.bad
+}
+
+// linked says whether two names have the counts of links that they should have. Of a conversion that came to its end between
+// two steps there may be a third name, which goes with the next pass.
+func (w *Work) linked(a, b *unix.Stat_t) bool {
+	if a.Ino == b.Ino {
+		return a.Nlink == 2
+	}
+	return a.Nlink+b.Nlink == 2 || a.Nlink+b.Nlink == 3 && w.linkedTemporary()
+}
+
+// linkedTemporary says whether the store has a temporary file that is a further name of another file.
+func (w *Work) linkedTemporary() (found bool) {
+	_ = filepath.WalkDir(w.Site.Store, func(path string, d os.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil && strings.HasPrefix(d.Name(), "mc1!") && unix.Lstat(path, &st) == nil && st.Nlink > 1 {
+			found = true
+		}
+		return nil
+	})
+	return found
 }
 
 func (w *Work) checkFolders(j job, lines []line) []Violation {

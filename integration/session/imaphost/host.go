@@ -41,12 +41,14 @@ type Options struct {
 	ModuleArgs string
 }
 
+const port = "31143"
+
 const conf = `
 base_dir = @dir@/run
 state_dir = @dir@/state
 log_path = /dev/stderr
 protocols = imap
-listen = 127.0.0.1
+listen = @ip@
 ssl = no
 disable_plaintext_auth = no
 auth_username_chars =
@@ -97,20 +99,13 @@ func (h *Host) Start(t testing.TB, s *harness.Site, o Options) {
 	t.Helper()
 	h.pam(t, s, o)
 	h.SetPasswords(t, o.Users)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.addr = l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(h.addr)
+	ip := harness.Loopback()
+	h.addr = net.JoinHostPort(ip, port)
 	text, service := conf, ""
 	if o.PostLogin != "" {
 		text, service = conf+postLogin, "imap-postlogin"
 	}
-	text = strings.NewReplacer("@dir@", h.dir, "@port@", port, "@view@", s.View, "@postlogin@", service, "@script@", o.PostLogin).Replace(text)
+	text = strings.NewReplacer("@dir@", h.dir, "@ip@", ip, "@port@", port, "@view@", s.View, "@postlogin@", service, "@script@", o.PostLogin).Replace(text)
 	if err := os.WriteFile(h.Conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
