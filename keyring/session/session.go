@@ -129,7 +129,7 @@ func (k *Keeper) Step(ctx context.Context) {
 		return
 	}
 	k.idle = len(unlocked) == 0 // asked once more: what sources remember of users ends with the lock
-	now := k.o.Now() // before: who came while a source thought about it may not be in its answer
+	now := k.o.Now()            // before: who came while a source thought about it may not be in its answer
 	reasons := k.ask(ctx, names)
 	if ctx.Err() != nil {
 		return // what a source could not finish says nothing
