@@ -1,105 +1,17 @@
 package fs_test
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mailcryptfs/mailcryptfs/fs"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
-	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
-	"github.com/mailcryptfs/mailcryptfs/keyring/site"
 )
-
-func mountCyrus(t *testing.T, store string) mount {
-	t.Helper()
-	return mountCyrusWith(t, store, func(*fs.Options) {})
-}
-
-// mountCyrusWith mounts under one and the same site secret each time.
-func mountCyrusWith(t *testing.T, store string, adapt func(*fs.Options)) mount {
-	t.Helper()
-	if err := os.MkdirAll(store+"/.mailcryptfs", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	s, err := site.Derive(bytes.Repeat([]byte{7}, secret.Size))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return mountWith(t, store, func(o *fs.Options) {
-		o.Layout.Profile, o.Site = "cyrus", s
-		adapt(o)
-	})
-}
-
-const cyrusMagic = "\241\002\213\015Cyrus mailbox header\n" +
-	"\"The best thing about this system was that it had lots of goals.\"\n" +
-	"\t--Jim Morris on Andrew\n"
-
-// box makes the directory of a mailbox as Cyrus does: index first, then the header by rename.
-func (m mount) box(t *testing.T, id, mailbox string) string {
-	t.Helper()
-	dir := filepath.Join(m.view, "uuid", id[:1], id[1:2], id)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	write(t, dir+"/cyrus.index", "index")
-	rehead(t, dir, mailbox)
-	return dir
-}
-
-// rehead rewrites a header.
-func rehead(t *testing.T, dir, mailbox string) {
-	t.Helper()
-	write(t, dir+"/cyrus.header.NEW", cyrusMagic+"%(T e N "+mailbox+" I "+filepath.Base(dir)+" A %(alice lrswipkxtecdan))\n")
-	if err := os.Rename(dir+"/cyrus.header.NEW", dir+"/cyrus.header"); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func write(t *testing.T, path, content string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.WriteString(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func reads(t *testing.T, path, want string) {
-	t.Helper()
-	got, err := os.ReadFile(path)
-	if err != nil || string(got) != want {
-		t.Errorf("%s: %q, %v; want %q", path, got, err, want)
-	}
-}
-
-func fails(t *testing.T, path string, want unix.Errno) {
-	t.Helper()
-	if _, err := os.ReadFile(path); !errors.Is(err, want) {
-		t.Errorf("%s: %v, want %v", path, err, want)
-	}
-	if info, err := os.Lstat(path); err != nil || info.Size() == 0 {
-		t.Errorf("%s: %v, %v", path, info, err)
-	}
-}
-
-// lockUser is what the daemon does when a user's keys go.
-func (m mount) lockUser(u account.User) {
-	m.keys.lock(u, true)
-	m.KeysGone(u)
-}
 
 func TestCyrusByName(t *testing.T) {
 	m := mountCyrus(t, t.TempDir())
@@ -316,104 +228,4 @@ func TestCyrusForgedHeader(t *testing.T) {
 	reads(t, alice+"/2.", "text")
 	m.lockUser("alice")
 	fails(t, alice+"/2.", unix.EACCES)
-}
-
-const stormRounds, stormMessages = 9, 3
-
-// storm is mailboxes of which everything happens to at once.
-type storm struct {
-	m     mount
-	boxes [4]string
-	hands [4]sync.RWMutex // Cyrus' lock of each mailbox
-}
-
-// TestCyrusStorm renames mailboxes between users while they are used, and users are locked and converted: no message may
-// become unreadable for good.
-func TestCyrusStorm(t *testing.T) {
-	m := mountCyrus(t, t.TempDir())
-	s := &storm{m: m}
-	for i := range s.boxes {
-		s.boxes[i] = m.box(t, fmt.Sprint("ab", i), "user.alice.x")
-	}
-	var users, rest sync.WaitGroup
-	ctx, done := context.WithCancel(t.Context())
-	for i := range s.boxes {
-		users.Go(func() { s.use(t, i) })
-		rest.Go(func() { s.read(ctx, t, s.boxes[i]) })
-	}
-	rest.Go(func() { s.convert(ctx, t) })
-	users.Wait()
-	done()
-	rest.Wait()
-	for _, dir := range s.boxes {
-		rehead(t, dir, "user.carol.x")
-	}
-	for range 2 { // a file with links in mailboxes of several owners loses one of them at a time
-		m.encrypt(t, "alice", 0)
-		m.encrypt(t, "bob", 0)
-	}
-	m.lockUser("alice")
-	m.lockUser("bob")
-	for _, dir := range s.boxes {
-		entries, err := os.ReadDir(dir)
-		if err != nil || len(entries) < stormMessages*stormRounds {
-			t.Errorf("%d entries, %v", len(entries), err)
-		}
-		for _, e := range entries {
-			if !strings.HasPrefix(e.Name(), "cyrus") {
-				reads(t, dir+"/"+e.Name(), "text")
-			}
-		}
-	}
-	if left, err := os.ReadDir(m.store + "/.mailcryptfs/mailboxes"); err != nil || len(left) != 0 {
-		t.Errorf("records of former owners: %v, %v", left, err)
-	}
-}
-
-// use gives a mailbox from hand to hand, and delivers to it and copies from it in between.
-func (s *storm) use(t *testing.T, i int) {
-	dir := s.boxes[i]
-	for n := range stormRounds {
-		s.hands[i].Lock()
-		rehead(t, dir, []string{"user.alice.x", "user.bob.x", "public"}[n%3])
-		s.hands[i].Unlock()
-		for uid := stormMessages * n; uid < stormMessages*(n+1); uid++ {
-			s.hands[i].RLock()
-			from, to := fmt.Sprintf("%s/%d.", dir, uid), fmt.Sprintf("%s/9%d%d.", s.boxes[(i+n)%len(s.boxes)], i, uid)
-			write(t, from, "text")
-			if err := os.Link(from, to); err != nil && !errors.Is(err, unix.EXDEV) {
-				t.Error(err)
-			}
-			s.hands[i].RUnlock()
-		}
-	}
-}
-
-// read reads all messages of a mailbox: each has its content, or cannot be opened.
-func (s *storm) read(ctx context.Context, t *testing.T, dir string) {
-	for ctx.Err() == nil {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			t.Error(err)
-		}
-		for _, e := range entries {
-			b, err := os.ReadFile(dir + "/" + e.Name())
-			if err == nil && len(b) > 0 && !strings.HasPrefix(e.Name(), "cyrus") && string(b) != "text" {
-				t.Errorf("%s has %q", e.Name(), b)
-			}
-		}
-	}
-}
-
-// convert converts and locks users in turn.
-func (s *storm) convert(ctx context.Context, t *testing.T) {
-	for ctx.Err() == nil {
-		for _, u := range []account.User{"alice", "bob"} {
-			if _, err := s.m.Encrypt(ctx, u, false, nil); err != nil && ctx.Err() == nil {
-				t.Error(err)
-			}
-			s.m.lockUser(u)
-			s.m.keys.lock(u, false)
-		}
-	}
 }

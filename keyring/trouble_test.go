@@ -2,22 +2,72 @@ package keyring
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
+	"github.com/mailcryptfs/mailcryptfs/keyring/internal/tmpfs"
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
 	"github.com/mailcryptfs/mailcryptfs/keyring/recovery"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
-	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 )
+
+// TestDamagedRecord uses the previous record, says so, and never enrols over a damaged one.
+func TestDamagedRecord(t *testing.T) {
+	t.Parallel()
+	f, r := newTestRing(t)
+	f.update(t, alice, func(rec *records.User) error { rec.Slots[0].Label = "again"; return nil })
+	must(t, os.Truncate(recordPath(f, alice, "record.toml"), 300))
+	again := f.open(t)
+	must(t, again.Unlock(t.Context(), alice, []byte("pw")))
+	s, err := again.Status(alice)
+	if err != nil || !s.Unlocked || !strings.Contains(s.Error, "record.prev.toml") {
+		t.Errorf("%+v, %v", s, err)
+	}
+	must(t, os.Truncate(recordPath(f, alice, "record.prev.toml"), 300))
+	third := f.open(t)
+	if s, err := third.Status(alice); err != nil || !s.Enrolled || s.Unlocked || !strings.Contains(s.Error, "damaged") {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := third.Enroll(t.Context(), alice, []byte("pw"), "test"); !errors.Is(err, ErrEnrolled) {
+		t.Errorf("enrolled over a damaged record: %v", err)
+	}
+	if _, err := third.SealingKey(alice); !errors.Is(err, records.ErrCorrupt) {
+		t.Errorf("sealing: %v", err)
+	}
+	r.Close()
+}
+
+func TestWatchEnds(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(t *testing.T, dir string){
+		"removed": func(t *testing.T, dir string) { must(t, os.RemoveAll(dir)) },
+		"opened":  func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o755)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, r := newTestRing(t)
+			must(t, r.Unlock(t.Context(), alice, []byte("pw")))
+			done := make(chan error, 1)
+			go func() { done <- r.Watch(t.Context()) }()
+			// A user who is locked and unlocked shows that the watch is there.
+			must(t, os.Remove(filepath.Join(f.Dir, alice.Escape())))
+			eventually(t, "the watch is there", func() bool { return len(r.Unlocked()) == 0 })
+			must(t, r.Unlock(t.Context(), alice, []byte("pw")))
+			spoil(t, f.Dir)
+			if err := <-done; !errors.Is(err, tmpfs.ErrDir) {
+				t.Errorf("got %v", err)
+			}
+			if len(r.Unlocked()) != 0 {
+				t.Error("somebody is still unlocked")
+			}
+		})
+	}
+}
 
 // smallStore is a store on a filesystem of its own that a test can fill.
 func smallStore(t *testing.T) (f *fixture, fill, empty func()) {
@@ -157,222 +207,6 @@ func TestDamagedRecordIsChanged(t *testing.T) {
 	})
 }
 
-// TestOneDerivation measures by the memory that was allocated that a login costs one derivation however many slots there
-// are, whether the password opens the first, the last or none.
-func TestOneDerivation(t *testing.T) {
-	f := newFixture(t)
-	f.Params = slot.Params{MemoryKiB: 32 << 10, Time: 1, Threads: 1}
-	r := f.open(t)
-	ctx := t.Context()
-	must(t, r.Enroll(ctx, alice, []byte("first"), "test"))
-	f.update(t, alice, func(rec *records.User) error {
-		for range 40 {
-			s := rec.Slots[0]
-			s.ID = slot.RandomID() // opens with no password, but is tried
-			rec.Slots = append(rec.Slots, s)
-		}
-		return nil
-	})
-	_, err := r.AddPassword(ctx, alice, pw("first"), []byte("last"), "", "test")
-	must(t, err)
-	for password, want := range map[string]error{"first": nil, "last": nil, "none": ErrWrongSecret} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		if err := r.Unlock(ctx, alice, []byte(password)); !errors.Is(err, want) {
-			t.Errorf("%s: %v", password, err)
-		}
-		runtime.ReadMemStats(&after)
-		if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n < 32 || n > 50 {
-			t.Errorf("%s: %d MiB were allocated, one derivation takes 32", password, n)
-		}
-		if want == nil {
-			must(t, r.Lock(alice))
-		}
-	}
-}
-
-// TestAnswers recovers a user by a key on another machine.
-func TestAnswers(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	f, r, ids := newRecoverable(t, true, alice, bob)
-	req, pending, err := r.RecoveryRequest(ctx, alice, "root")
-	must(t, err)
-	defer pending.Wipe()
-	answer, err := recovery.Approve(req, ids, f.time())
-	must(t, err)
-	// For another user than the one that was asked for.
-	identity, err := pending.Apply(answer, f.time())
-	must(t, err)
-	if err := r.Recover(ctx, bob, Proof{Identity: identity}, []byte("x"), "root"); !errors.Is(err, slot.ErrForeign) {
-		t.Errorf("another user: %v", err)
-	}
-	if _, err := identity.Clone(); !errors.Is(err, secret.ErrWiped) {
-		t.Error("the identity was not wiped")
-	}
-	identity, err = pending.Apply(answer, f.time())
-	must(t, err)
-	must(t, r.Recover(ctx, alice, Proof{Identity: identity}, []byte("new"), "root"))
-	if !f.opens(t, alice, "new") || f.opens(t, alice, "pw") || !f.opens(t, bob, "pw") {
-		t.Error("another password")
-	}
-	// After the identity was replaced an old answer opens nothing.
-	identity, err = pending.Apply(answer, f.time())
-	must(t, err)
-	must(t, r.Unlock(ctx, alice, []byte("new")))
-	must(t, r.Rotate(ctx, alice, true, "root"))
-	if err := r.Recover(ctx, alice, Proof{Identity: identity}, []byte("y"), "root"); !errors.Is(err, slot.ErrForeign) {
-		t.Errorf("an old identity: %v", err)
-	}
-	if _, _, err := r.RecoveryRequest(ctx, "carol", "root"); !errors.Is(err, secret.ErrNotEnrolled) {
-		t.Errorf("nobody: %v", err)
-	}
-}
-
-func TestDrill(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	f, r := newTestRing(t)
-	recipient, ids := recoveryKey(t, false)
-	_, strangers := recoveryKey(t, false)
-	o, err := OpenOffline(f.Store, "", f.Site)
-	must(t, err)
-	defer o.Close()
-	if err := o.Drill(alice, ids); !errors.Is(err, ErrNoRecovery) {
-		t.Errorf("without a slot: %v", err)
-	}
-	r.SetRecipients([]recovery.Recipient{recipient})
-	must(t, r.Unlock(ctx, alice, []byte("pw")))
-	must(t, o.Drill(alice, ids))
-	if err := o.Drill(alice, strangers); !errors.Is(err, recovery.ErrNoMatch) {
-		t.Errorf("a stranger: %v", err)
-	}
-	if err := o.Drill(bob, ids); !errors.Is(err, secret.ErrNotEnrolled) {
-		t.Errorf("nobody: %v", err)
-	}
-	must(t, r.Rotate(ctx, alice, true, "root"))
-	must(t, o.Drill(alice, ids))
-	f.update(t, alice, func(rec *records.User) error { rec.Current().Sealed[9] ^= 1; return nil })
-	if err := o.Drill(alice, ids); !errors.Is(err, slot.ErrSealed) {
-		t.Errorf("a content key that does not open: %v", err)
-	}
-}
-
-func TestUnlockProof(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	f, r, ids := newRecoverable(t, false, alice)
-	c, _, err := r.AddCode(ctx, alice, pw("pw"), "sheet", "root")
-	must(t, err)
-	text, err := c.Text()
-	must(t, err)
-	mail := someMail(t, r)
-	for name, p := range map[string]Proof{"password": pw("pw"), "code": {Code: text}, "key": {Identities: ids}} {
-		o, err := OpenOffline(f.Store, "", f.Site)
-		must(t, err)
-		must(t, o.UnlockProof(ctx, alice, p))
-		for _, id := range []secret.ID{mail.content, mail.delivery} {
-			if _, err := o.OpeningKey(alice, id); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-		o.Close()
-	}
-	o, err := OpenOffline(f.Store, "", f.Site)
-	must(t, err)
-	defer o.Close()
-	for _, p := range []Proof{{}, pw("no")} {
-		if err := o.UnlockProof(ctx, alice, p); !errors.Is(err, secret.ErrLocked) && !errors.Is(err, ErrWrongSecret) {
-			t.Errorf("%+v: %v", p, err)
-		}
-		if _, err := o.OpeningKey(alice, mail.content); !errors.Is(err, secret.ErrLocked) {
-			t.Errorf("opened: %v", err)
-		}
-	}
-}
-
-func TestEscrow(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	r := f.open(t)
-	s := bytes.Repeat([]byte{5}, 32)
-	if err := r.Escrow(s); err == nil {
-		t.Error("sealed to nobody")
-	}
-	if _, err := records.Escrow(f.Store); !errors.Is(err, records.ErrNotFound) {
-		t.Errorf("before: %v", err)
-	}
-	recipient, ids := recoveryKey(t, true)
-	r.SetRecipients([]recovery.Recipient{recipient})
-	must(t, r.Escrow(s))
-	file, err := records.Escrow(f.Store)
-	must(t, err)
-	if got, err := recovery.OpenSite(file, ids); err != nil || !bytes.Equal(got, s) {
-		t.Errorf("%v", err)
-	}
-}
-
-// TestEvents pins what the audit log is told.
-func TestEvents(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	var events []audit.Event
-	f.Audit = func(e audit.Event) { events = append(events, e) }
-	r := f.open(t)
-	ctx := WithPeer(t.Context(), "imap")
-	recipient, ids := recoveryKey(t, false)
-	told := func(what string, want ...string) {
-		t.Helper()
-		var got []string
-		for _, e := range events {
-			got = append(got, e.What)
-			if e.User != alice || e.Time.IsZero() || strings.Contains(e.Detail+e.Cause+e.By, "pw") {
-				t.Errorf("%s: %+v", what, e)
-			}
-			if e.Peer != "imap" && e.What != audit.Lock && e.By != byConfiguration {
-				t.Errorf("%s: peer of %+v", what, e)
-			}
-		}
-		if strings.Join(got, " ") != strings.Join(want, " ") {
-			t.Errorf("%s: %q, want %q", what, got, want)
-		}
-		events = nil
-	}
-	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
-	told("enroll", audit.Enroll)
-	must(t, r.Unlock(ctx, alice, []byte("pw")))
-	must(t, r.Unlock(ctx, alice, []byte("pw")))
-	told("unlock", audit.Unlock)
-	r.SetRecipients([]recovery.Recipient{recipient})
-	told("recipient", audit.SlotAdd)
-	id, err := r.AddPassword(ctx, alice, Proof{}, []byte("pw2"), "phone", "test")
-	must(t, err)
-	told("add", audit.SlotAdd)
-	must(t, r.Revoke(ctx, alice, id, false, "test"))
-	told("revoke", audit.SlotRevoke)
-	must(t, r.ChangePassword(ctx, alice, []byte("pw"), []byte("pw3"), "test"))
-	must(t, r.ResetPassword(ctx, alice, []byte("pw4"), "test"))
-	told("passwords", audit.PasswordChange, audit.PasswordReset)
-	must(t, r.Recover(ctx, alice, Proof{Identities: ids}, []byte("pw5"), "test"))
-	told("recover", audit.Recover)
-	_, p, err := r.RecoveryRequest(ctx, alice, "test")
-	must(t, err)
-	p.Wipe()
-	told("request", audit.RecoveryRequest)
-	must(t, r.Rotate(ctx, alice, true, "test"))
-	must(t, r.FinishRotation(ctx, alice, seen(t, r)))
-	told("rotate", audit.RotateStart, audit.RotateEnd)
-	must(t, r.Lock(alice))
-	told("lock", audit.Lock)
-	if err := r.Recover(ctx, alice, pw("no"), []byte("x"), "test"); !errors.Is(err, ErrWrongSecret) {
-		t.Error(err)
-	}
-	told("refused")
-	_, err = r.Forget(ctx, alice, "test")
-	must(t, err)
-	told("forget", audit.Forget)
-}
-
 // TestResetOfRevoked resets the password of a session whose slot was revoked.
 func TestResetOfRevoked(t *testing.T) {
 	t.Parallel()
@@ -385,33 +219,4 @@ func TestResetOfRevoked(t *testing.T) {
 	must(t, r.ResetPassword(ctx, alice, []byte("new"), "root"))
 	must(t, r.Lock(alice))
 	must(t, r.Unlock(ctx, alice, []byte("new")))
-}
-
-// TestRotationByAnotherProcess has a ring that is told afterwards.
-func TestRotationByAnotherProcess(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	f, r := newTestRing(t)
-	o, err := OpenOfflineOptions(f.Options)
-	must(t, err)
-	defer o.Close()
-	delivery, err := r.SealingKey(alice)
-	must(t, err)
-	must(t, o.Rotate(ctx, alice, true, "root"))
-	must(t, r.Reload(alice))
-	after, err := r.SealingKey(alice)
-	must(t, err)
-	if after.ID == delivery.ID || !delivery.Key.Wiped() {
-		t.Error("new mail goes under a key that is old")
-	}
-	must(t, r.Unlock(ctx, alice, []byte("pw")))
-	must(t, o.UnlockProof(context.WithoutCancel(ctx), alice, pw("pw")))
-	must(t, o.Rotate(ctx, alice, true, "root"))
-	must(t, r.Reload(alice))
-	if !r.Holds(alice) {
-		t.Error("the session ended")
-	}
-	if _, err := r.OpeningKey(alice, after.ID); err != nil {
-		t.Errorf("a key of before: %v", err)
-	}
 }

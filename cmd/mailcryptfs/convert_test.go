@@ -1,150 +1,18 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
-	"github.com/mailcryptfs/mailcryptfs/fs"
 	"github.com/mailcryptfs/mailcryptfs/keyring"
-	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 )
-
-// forest is trees and keys for a converter: entries to convert, and who is unlocked.
-type forest struct {
-	mu       sync.Mutex
-	left     int64 // entries that are not as the last goal wants them
-	busy     int64 // of these: in use
-	failed   int64 // of these: damaged
-	perEntry time.Duration
-	err      error
-	passes   []string
-	unlocked []keyring.Status
-	plain    bool
-
-	rotation *keyring.Rotation
-	open     int // calls of Sealed that find files open under old keys
-}
-
-func (f *forest) Encrypt(ctx context.Context, _ account.User, dry bool, show func(fs.Report)) (fs.Report, error) {
-	return f.run(ctx, "encrypt", dry, show)
-}
-
-func (f *forest) Decrypt(ctx context.Context, _ account.User, dry bool, show func(fs.Report)) (fs.Report, error) {
-	return f.run(ctx, "decrypt", dry, show)
-}
-
-func (f *forest) Sealed(context.Context, account.User) (bool, fs.Report, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.passes = append(f.passes, "sealed")
-	f.open--
-	return f.open < 0 && f.left == 0, fs.Report{Entries: 100}, f.err
-}
-
-func (f *forest) Rotation(account.User) (keyring.Rotation, bool, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.rotation == nil {
-		return keyring.Rotation{}, false, nil
-	}
-	return *f.rotation, true, nil
-}
-
-func (f *forest) FinishRotation(context.Context, account.User, keyring.Rotation) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.passes = append(f.passes, "finish")
-	f.rotation = nil
-	return nil
-}
-
-func (f *forest) run(ctx context.Context, what string, dry bool, show func(fs.Report)) (fs.Report, error) {
-	if dry {
-		what += " dry"
-	}
-	f.mu.Lock() // never while time passes: a bubble takes waiting for a mutex for work
-	f.passes = append(f.passes, what)
-	r := fs.Report{Entries: 100, Left: f.left, Bytes: 1000 * f.left, Busy: f.busy, Failed: f.failed}
-	f.mu.Unlock()
-	if dry || f.err != nil {
-		return r, f.err
-	}
-	for range r.Left - r.Busy - r.Failed {
-		if err := sleep(ctx, f.perEntry); err != nil {
-			return r, err
-		}
-		r.Done, r.Written = r.Done+1, r.Written+1000
-		f.mu.Lock()
-		f.left--
-		f.mu.Unlock()
-		show(r)
-	}
-	return r, nil
-}
-
-func (f *forest) Holds(account.User) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.unlocked) > 0
-}
-
-func (f *forest) Unlocked() []keyring.Status {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.unlocked)
-}
-
-func (f *forest) KeptPlain(account.User) (bool, error) { return f.plain, nil }
-
-const owner account.User = "alice"
-
-// converting runs a converter over f in a bubble of synctest.
-func converting(t *testing.T, f *forest, test func(c *converter)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		c := newConverter(f, f, 1, slog.New(slog.DiscardHandler))
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			tick := time.NewTicker(time.Second)
-			defer tick.Stop()
-			c.run(ctx, tick.C)
-		}()
-		synctest.Wait()
-		test(c)
-		cancel()
-		<-ended
-	})
-}
-
-func (f *forest) unlock() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.unlocked = []keyring.Status{{User: owner, Since: time.Now()}}
-}
-
-func (f *forest) seen() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.passes)
-}
-
-// after lets time pass.
-func after(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
 
 func TestConverterFindsNothing(t *testing.T) {
 	f := &forest{}
@@ -312,59 +180,6 @@ func TestUsersOf(t *testing.T) {
 	}
 	if _, err := usersOf("/nowhere/at/all", "%u"); err == nil {
 		t.Error("no error without a view")
-	}
-}
-
-func TestConverterEndsRotations(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		f    *forest
-		want []string // passes within a minute
-	}{
-		{"nothing left", &forest{rotation: &keyring.Rotation{}}, []string{"encrypt dry", "sealed", "finish"}},
-		{"entries left", &forest{rotation: &keyring.Rotation{}, left: 2}, []string{"encrypt dry", "encrypt", "sealed", "finish"}},
-		{"a file is open", &forest{rotation: &keyring.Rotation{}, open: 1}, []string{"encrypt dry", "sealed", "encrypt dry", "sealed", "finish"}},
-		{"the identity waits for an unlock", &forest{rotation: &keyring.Rotation{Pending: true}}, []string{"encrypt dry", "encrypt dry"}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			converting(t, tt.f, func(c *converter) {
-				tt.f.unlock()
-				c.poke()
-				after(45 * time.Second)
-				if !slices.Equal(tt.f.seen(), tt.want) {
-					t.Errorf("passes %q, want %q", tt.f.seen(), tt.want)
-				}
-				if p := c.of(owner); p.State != control.StateDone {
-					t.Errorf("%+v", p)
-				}
-			})
-		})
-	}
-}
-
-// TestConverterKeepsOldKeys: what cannot be read now may be readable again, so nothing is destroyed.
-func TestConverterKeepsOldKeys(t *testing.T) {
-	for name, f := range map[string]*forest{
-		"damaged file":  {rotation: &keyring.Rotation{}, left: 1, failed: 1},
-		"open for days": {rotation: &keyring.Rotation{}, open: 1 << 30},
-		"broken store":  {rotation: &keyring.Rotation{}, err: errors.New("disk on fire")},
-	} {
-		t.Run(name, func(t *testing.T) {
-			converting(t, f, func(c *converter) {
-				f.unlock()
-				c.poke()
-				after(time.Hour)
-				if slices.Contains(f.seen(), "finish") || f.rotation == nil {
-					t.Errorf("the old keys were destroyed: %q", f.seen())
-				}
-				if p := c.of(owner); p.State != control.StateStopped && p.State != control.StateBusy && p.State != control.StateCounting {
-					t.Errorf("%+v", p)
-				}
-				if n := len(f.seen()); n > 2000 {
-					t.Errorf("%d passes in an hour", n)
-				}
-			})
-		})
 	}
 }
 
