@@ -85,6 +85,8 @@ func maildir(t testing.TB, box string, messages int) {
 	}))
 }
 
+var linkCount = regexp.MustCompile(`nlink \d+`)
+
 // snapshot describes everything below a directory as a mail server sees it. Files of the server itself, which change
 // when it is used, are left out.
 func snapshot(t testing.TB, root string) map[string]string {
@@ -264,10 +266,23 @@ func TestKill(t *testing.T) {
 	s := site(t, "worker_files = 120\n")
 	box := filepath.Join(s.Store, "alice")
 	maildir(t, box, 150)
-	// A kill between the names of a file makes two files of it (writers, links); here everything has to stay what it is.
-	linked, err := filepath.Glob(box + "/cur/*.linked:2,")
-	must(t, err)
-	must(t, os.Remove(linked[0]))
+	// A kill between the names of a file may make two files of it (README, limits): how many links these have is not compared
+	// here, but in integration/crash.
+	snapshot := func(t testing.TB, root string) map[string]string {
+		t.Helper()
+		all := snapshot(t, root)
+		linked := 0
+		for path, text := range all {
+			if strings.Contains(path, ".M3P1_") {
+				linked++
+				all[path] = linkCount.ReplaceAllString(text, "nlink *")
+			}
+		}
+		if linked != 2 {
+			t.Errorf("%d names of the message that has two", linked)
+		}
+		return all
+	}
 	want := snapshot(t, box)
 	s.Serve(t)
 	s.Enroll(t, "alice")

@@ -35,8 +35,6 @@ func (s *server) handle(ctx context.Context, conn *net.UnixConn, page []byte) {
 		return // P2: somebody asked whether anybody listens
 	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 		return // P3: the daemon ends, and the request had not come
-	}
-	switch {
 	case err == nil:
 		err = s.inTurn(ctx, request)
 	case !errors.Is(err, wire.ErrVersion):

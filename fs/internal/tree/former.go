@@ -137,11 +137,6 @@ func (t *Tree) Settle(n *inode.Inode) {
 	if len(t.Table.Route(n).Former()) == 0 || !t.Table.Route(n).Box() {
 		return
 	}
-	d, err := t.dir(n)
-	if err != nil {
-		return
-	}
-	defer d.Release()
 	l, err := t.OpenDir(n)
 	if err != nil {
 		return
@@ -154,7 +149,7 @@ func (t *Tree) Settle(n *inode.Inode) {
 		return
 	}
 	for _, name := range files {
-		if left, err := t.underFormer(n, d, name); left || err != nil {
+		if left, err := t.underFormer(n, l.list.Dir(), name); left || err != nil {
 			return
 		}
 	}
