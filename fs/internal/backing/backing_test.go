@@ -342,6 +342,21 @@ func TestListerSeesChanges(t *testing.T) {
 	}
 }
 
+// TestListerOfRemoved checks that a directory that was removed meanwhile ends where it is, as readdir(3) has it.
+func TestListerOfRemoved(t *testing.T) {
+	t.Parallel()
+	d, path := store(t)
+	must(t, os.Mkdir(path+"/gone", 0o700))
+	own, err := d.OpenDir("gone")
+	must(t, err)
+	l := NewLister(own)
+	defer l.Close()
+	must(t, d.Rmdir("gone"))
+	if e, ok, err := l.Peek(); ok || err != nil {
+		t.Errorf("%v, %v, %v; want the end", e, ok, err)
+	}
+}
+
 func TestCounts(t *testing.T) {
 	t.Parallel()
 	d, err := OpenRoot(t.TempDir())

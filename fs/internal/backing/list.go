@@ -179,7 +179,9 @@ func (l *Lister) read(b, before *batch) {
 		}
 	}
 	b.err = again("getdents64", func() (err error) {
-		b.size, err = unix.Getdents(l.dir.fd, b.buf)
+		if b.size, err = unix.Getdents(l.dir.fd, b.buf); err == unix.ENOENT {
+			err = nil // removed since it was opened: it ends there, as for readdir(3)
+		}
 		return err
 	})
 	b.size = max(b.size, 0)

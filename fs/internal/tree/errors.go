@@ -69,6 +69,13 @@ func Errno(err error) unix.Errno {
 	return unix.EIO
 }
 
+// Gone reports whether err is of an entry, or of its directory, that was removed since it
+// was found. That of a key record that is missing is not.
+func Gone(err error) bool {
+	errno := Errno(err)
+	return errno == unix.ENOENT || errno == unix.ESTALE
+}
+
 // damaged reports whether err says that something in the store is wrong, as
 // opposed to refused, full or absent.
 func damaged(err error) bool {

@@ -61,5 +61,8 @@ func TestErrno(t *testing.T) {
 		if got := Errno(fmt.Errorf("cannot do it: %w", c.err)); got != c.want {
 			t.Errorf("wrapped, Errno(%v) = %v, want %v", c.err, got, c.want)
 		}
+		if want := c.want == unix.ENOENT || c.want == unix.ESTALE; Gone(c.err) != want {
+			t.Errorf("Gone(%v) = %v", c.err, !want)
+		}
 	}
 }

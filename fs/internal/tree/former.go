@@ -153,7 +153,10 @@ func (t *Tree) Settle(n *inode.Inode) {
 			return
 		}
 	}
-	a, _ := t.Table.Alias(n)
+	a, ok := t.Table.Alias(n)
+	if !ok {
+		return // removed since it was opened, and its record with it
+	}
 	m := *n.Box.Load().Mailbox.Load()
 	if err := t.writeFormer(a.Name, nil); err != nil {
 		return

@@ -55,6 +55,9 @@ func (t *Tree) partitions() ([][]string, error) {
 func (t *Tree) Directories(path []string) (names []string, err error) {
 	err = t.Visit(path, func(n *inode.Inode) error {
 		l, err := t.OpenDir(n)
+		if Gone(err) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -109,7 +109,7 @@ func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool,
 // directories.
 func (p *pass) walk(n *inode.Inode) error {
 	entries, err := p.entries(n)
-	if err != nil {
+	if err != nil && !tree.Gone(err) {
 		return err
 	}
 	for _, e := range entries {
@@ -222,7 +222,7 @@ func (p *pass) waitBytes(size int64) error {
 // failed counts an entry, one of so many links, that could not be converted.
 func (p *pass) failed(n tree.Name, links int64, err error) {
 	switch {
-	case errors.Is(err, unix.ENOENT): // removed since it was listed
+	case tree.Gone(err):
 		return
 	case errors.Is(err, tree.ErrBusy):
 		p.count(func(r *Report) { r.Busy += links })
