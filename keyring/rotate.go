@@ -58,13 +58,23 @@ func (e *editor) newContentKey(rec *records.User) (secret.ContentKey, error) {
 	return ck, nil
 }
 
-// startRotation marks all keys but the current content key as old.
-func (e *editor) startRotation(rec *records.User, by string, identity, pending bool) {
+// startRotation marks all keys but the current content key as old: the rotation counts as begun after all there are, also
+// if the clock that one of them was made by was ahead of this one. The caller holds the lock of the record.
+func (e *editor) startRotation(rec *records.User, by string, identity, pending bool) error {
 	started := e.second()
 	if rec.Rotation != nil && !started.After(rec.Rotation.Started) {
 		started = rec.Rotation.Started.Add(time.Second)
 	}
+	err := e.eachDelivery(rec.User, func(d *records.Delivery) {
+		if d.Created.After(started) {
+			started = d.Created
+		}
+	})
+	if err != nil {
+		return err
+	}
 	rec.Rotation = &records.Rotation{Started: started, By: by, Identity: identity, Pending: pending}
+	return nil
 }
 
 // checkRotating refuses a rotation that would only fill the record. A locked user whose identity is to be replaced gets new
@@ -87,8 +97,7 @@ func (e *editor) rotateContent(rec *records.User, asked bool, by string) error {
 	}
 	ck.Key.Wipe()
 	old := rec.Rotation
-	e.startRotation(rec, by, asked || old != nil && old.Identity, asked || old != nil && old.Pending)
-	return nil
+	return e.startRotation(rec, by, asked || old != nil && old.Identity, asked || old != nil && old.Pending)
 }
 
 // rotateIdentity changes the record for a new identity, and a new content key that the old one never opened. identity is
@@ -148,8 +157,7 @@ func (e *editor) replaceIdentity(rec *records.User, old, fresh *slot.Identity, b
 	}
 	ck.Key.Wipe()
 	// Delivery keys that came since a rotation was asked for are sealed to the old identity: they are old too.
-	e.startRotation(rec, by, true, false)
-	return nil
+	return e.startRotation(rec, by, true, false)
 }
 
 // updateBoth is update, after which the previous version of the record is the same as the record: damage to the record
@@ -232,30 +240,38 @@ func rotation(rec *records.User, retired int) (Rotation, bool) {
 	return Rotation{Started: x.Started, By: x.By, Identity: x.Identity, Pending: x.Pending, Keys: keys}, true
 }
 
-// retiredDeliveries lists the delivery keys that are not younger than the rotation of the record. Records that cannot be
-// read are left out: what is sealed under such a key is lost already, and a backup of the record may bring it back.
+// retiredDeliveries lists the delivery keys that are not younger than the rotation of the record.
 func (e *editor) retiredDeliveries(rec *records.User) (map[secret.ID]struct{}, error) {
 	retired := make(map[secret.ID]struct{})
 	if rec.Rotation == nil {
 		return retired, nil
 	}
-	ids, err := e.records.Deliveries(rec.User)
+	err := e.eachDelivery(rec.User, func(d *records.Delivery) {
+		if !d.Created.After(rec.Rotation.Started) {
+			retired[d.ID] = struct{}{}
+		}
+	})
+	return retired, err
+}
+
+// eachDelivery calls f with each delivery key of the user. Records that cannot be read are left out: what is sealed under
+// such a key is lost already, and a backup of the record may bring it back.
+func (e *editor) eachDelivery(u account.User, f func(*records.Delivery)) error {
+	ids, err := e.records.Deliveries(u)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, id := range ids {
-		d, err := e.records.Delivery(rec.User, id)
+		d, err := e.records.Delivery(u, id)
 		if errors.Is(err, records.ErrNotFound) || errors.Is(err, records.ErrCorrupt) || errors.Is(err, records.ErrUnsupported) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if !d.Created.After(rec.Rotation.Started) {
-			retired[id] = struct{}{}
-		}
+		f(d)
 	}
-	return retired, nil
+	return nil
 }
 
 // endRotation destroys old keys; it can be repeated after a failure at any step, because the record says until the last

@@ -159,6 +159,36 @@ func TestDeliveryInRotation(t *testing.T) {
 	}
 }
 
+// TestDeliveryAhead has a delivery key made by a clock that is ahead, or that was set back later: a rotation retires it too,
+// for it is sealed to the identity that the end of the rotation destroys.
+func TestDeliveryAhead(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	f := newFixture(t)
+	now := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
+	f.Now = func() time.Time { return now }
+	r := f.open(t)
+	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
+	before, err := r.SealingKey(alice)
+	must(t, err)
+	now = now.Add(-time.Hour)
+	must(t, r.Unlock(ctx, alice, []byte("pw")))
+	must(t, r.Rotate(ctx, alice, true, "root"))
+	if !r.Retired(alice, before.ID) {
+		t.Error("mail under this key would be lost with the old identity")
+	}
+	must(t, r.Lock(alice))
+	after, err := r.SealingKey(alice)
+	must(t, err)
+	if r.Retired(alice, after.ID) {
+		t.Error("a key of after the rotation is old")
+	}
+	must(t, r.Unlock(ctx, alice, []byte("pw")))
+	if _, err := r.OpeningKey(alice, before.ID); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCluster has another host whose ring learns of a rotation by the record.
 func TestCluster(t *testing.T) {
 	t.Parallel()
