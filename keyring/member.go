@@ -42,6 +42,7 @@ type member struct {
 	retired  map[secret.ID]struct{}    // delivery keys older than the rotation; nil: not looked up; guarded by mu, not changed in place
 	delivery []*deliveryKey            // in memory because made within the last epoch; guarded by mu
 	since    time.Time                 // of the unlock; guarded by mu
+	used     time.Time                 // of the last login, or of the unlock; guarded by mu
 	by       string                    // what unlocked; guarded by mu
 	entry    digest                    // of the entry that unlocked; guarded by mu
 	checks   []digest                  // of passwords that opened a slot since the unlock; guarded by mu
@@ -141,8 +142,9 @@ func (r *Ring) adopt(ctx context.Context, m *member, identity *slot.Identity, by
 	m.mu.Lock()
 	old := m.identity
 	m.identity, m.by, m.entry, m.lastErr = identity, by, entry, ""
+	m.used = r.o.Now()
 	if old == nil {
-		m.since = r.o.Now()
+		m.since = m.used
 	}
 	m.mu.Unlock()
 	if old != nil {
@@ -159,24 +161,33 @@ func (r *Ring) adopt(ctx context.Context, m *member, identity *slot.Identity, by
 func (r *Ring) lockMember(m *member, why string) {
 	ended := m.endEpochs()
 	if m.drop() {
-		r.log.Info("user locked", "user", string(m.user), "because", why)
-		r.event(context.Background(), audit.Event{User: m.user, What: audit.Lock, Cause: why})
-	} else if !ended {
-		return
+		r.locked(m, why)
+	} else if ended {
+		r.keysGone(m.user)
 	}
+}
+
+// locked tells that the keys of a member were dropped.
+func (r *Ring) locked(m *member, why string) {
+	r.log.Info("user locked", "user", string(m.user), "because", why)
+	r.event(context.Background(), audit.Event{User: m.user, What: audit.Lock, Cause: why})
 	r.keysGone(m.user)
 }
 
 // drop is lockMember without telling anybody; it returns false if the user was locked.
-func (m *member) drop() bool {
+func (m *member) drop() bool { return m.dropIf(func() bool { return true }) }
+
+// dropIf is drop if may, which is called with mu held, allows it.
+func (m *member) dropIf(may func() bool) bool {
 	m.mu.Lock()
-	identity, opened := m.identity, m.opened
-	m.identity, m.opened, m.current, m.checks = nil, nil, secret.ContentKey{}, nil
-	m.since, m.by, m.entry = time.Time{}, "", digest{}
-	m.mu.Unlock()
-	if identity == nil {
+	if m.identity == nil || !may() {
+		m.mu.Unlock()
 		return false
 	}
+	identity, opened := m.identity, m.opened
+	m.identity, m.opened, m.current, m.checks = nil, nil, secret.ContentKey{}, nil
+	m.since, m.used, m.by, m.entry = time.Time{}, time.Time{}, "", digest{}
+	m.mu.Unlock()
 	// Not under mu: Wipe waits for whoever uses the key.
 	identity.Wipe()
 	for _, k := range opened {
@@ -229,11 +240,15 @@ func (m *member) settled(err error) {
 	}
 }
 
-// recognises tells whether an unlocked user gave this password before.
-func (m *member) recognises(check digest) bool {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return m.identity != nil && slices.Contains(m.checks, check)
+// recognises tells whether an unlocked user gave this password before; then he is in use now.
+func (m *member) recognises(check digest, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.identity == nil || !slices.Contains(m.checks, check) {
+		return false
+	}
+	m.used = now
+	return true
 }
 
 // remember keeps the check of a password that opened a slot.

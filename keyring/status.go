@@ -15,6 +15,7 @@ type Status struct {
 	Enrolled bool         `json:"enrolled"`
 	Unlocked bool         `json:"unlocked"`
 	Since    time.Time    `json:"since,omitzero"`  // of the unlock
+	Used     time.Time    `json:"used,omitzero"`   // of the last login, or of the unlock
 	By       string       `json:"by,omitempty"`    // what unlocked: the slot, or the keyring entry of a slot
 	Keys     int          `json:"keys,omitempty"`  // content keys that the identity has opened
 	Until    time.Time    `json:"until,omitzero"`  // a delivery key is in memory until then
@@ -69,7 +70,7 @@ func (m *member) status() Status {
 	defer m.mu.RUnlock()
 	s := Status{
 		User: m.user, Enrolled: true, Unlocked: m.identity != nil,
-		Since: m.since, By: m.by, Keys: len(m.opened), Error: m.lastErr,
+		Since: m.since, Used: m.used, By: m.by, Keys: len(m.opened), Error: m.lastErr,
 	}
 	if s.Error == "" && m.loaded.Warning != nil {
 		s.Error = m.loaded.Warning.Error()

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/internal/tmpfs"
@@ -143,10 +144,34 @@ func (r *Ring) Lock(u account.User) error {
 	return nil
 }
 
+// LockUnused is Lock for a user who has not logged in since used, which is what Status said of him; why is for the logs. It
+// reports whether he was locked: who has logged in since stays unlocked.
+func (r *Ring) LockUnused(u account.User, used time.Time, why string) (bool, error) {
+	m := r.lookup(u)
+	if m == nil {
+		return false, nil
+	}
+	m.slow.Lock()
+	defer m.slow.Unlock()
+	if err := r.entries.Check(); err != nil {
+		return false, err
+	}
+	// Keys first, then the entry: a login that is recognised at this moment finds both, or none.
+	if !m.dropIf(func() bool { return m.used.Equal(used) }) {
+		return false, nil
+	}
+	m.endEpochs()
+	r.locked(m, why)
+	if err := r.entries.Remove(u.Escape()); err != nil && !errors.Is(err, tmpfs.ErrNotFound) {
+		return true, err
+	}
+	return true, nil
+}
+
 // recognises tells whether the password behind check opened a slot since the user was unlocked, and his entry is there:
 // its removal locks him even before we are told of it.
 func (r *Ring) recognises(m *member, check digest) bool {
-	return m.recognises(check) && r.entries.Has(m.name)
+	return r.entries.Has(m.name) && m.recognises(check, r.o.Now())
 }
 
 // checkOf returns what recognises the password. Without the process key nothing can be learned from it.

@@ -46,6 +46,35 @@ func TestKnownPassword(t *testing.T) {
 	expired("after a lock", r.Unlock(short(), alice, []byte("pw")))
 }
 
+// TestLockUnused locks nobody who has logged in since he was looked at.
+func TestLockUnused(t *testing.T) {
+	t.Parallel()
+	f, r := newTestRing(t)
+	used := func() time.Time { return r.Unlocked()[0].Used }
+	lock := func(used time.Time, want bool) {
+		t.Helper()
+		if got, err := r.LockUnused(alice, used, "test"); got != want || err != nil || want == r.Holds(alice) {
+			t.Errorf("locked %v, %v; unlocked %v", got, err, r.Holds(alice))
+		}
+	}
+	must(t, r.Unlock(t.Context(), alice, []byte("pw")))
+	first := used()
+	must(t, r.Unlock(t.Context(), alice, []byte("pw"))) // recognised
+	second := used()
+	lock(first, false)
+	must(t, r.Lock(alice))
+	must(t, r.Unlock(t.Context(), alice, []byte("pw")))
+	lock(second, false)
+	must(t, r.Unlock(t.Context(), alice, []byte("pw")))
+	lock(used(), true)
+	if _, err := os.Stat(filepath.Join(f.Dir, alice.Escape())); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the entry: %v", err)
+	}
+	if got, err := r.LockUnused(alice, second, "test"); got || err != nil {
+		t.Errorf("of a locked user: %v, %v", got, err)
+	}
+}
+
 // TestManyLogins measures by the memory that was allocated that many logins of a user cost one derivation.
 func TestManyLogins(t *testing.T) {
 	f := newFixture(t)

@@ -43,12 +43,13 @@ func newKeeper(c config.Config, ring *keyring.Ring, pids *session.PIDs, conv *co
 		Unlocked: func() []session.Unlocked {
 			var all []session.Unlocked
 			for _, s := range ring.Unlocked() {
-				all = append(all, session.Unlocked{User: s.User, Since: s.Since})
+				all = append(all, session.Unlocked{User: s.User, Since: s.Since, Used: s.Used})
 			}
 			return all
 		},
-		Lock: ring.Lock, Pending: conv.pending,
-		Grace: c.Grace, Cap: c.SessionCap, Now: time.Now, Log: log,
+		Lock:    func(u session.Unlocked, why string) (bool, error) { return ring.LockUnused(u.User, u.Used, why) },
+		Pending: conv.pending,
+		Grace:   c.Grace, Cap: c.SessionCap, Now: time.Now, Log: log,
 	})
 }
 

@@ -4,13 +4,11 @@ package session
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
-	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 // Source knows some of the reasons why users are in use.
@@ -30,17 +28,19 @@ type Source interface {
 type Unlocked struct {
 	User  account.User
 	Since time.Time
+	Used  time.Time // of the last login; not before Since
 }
 
 // Options say what a Keeper works with. All but Pending, Cap and Log are required.
 type Options struct {
 	Sources  []Source
-	Unlocked func() []Unlocked        // of this moment
-	Lock     func(account.User) error // secret.ErrLocked if he is locked already
+	Unlocked func() []Unlocked // of this moment
+	// Lock locks a user unless he has logged in after Used, or is locked already, and reports whether it did.
+	Lock func(u Unlocked, why string) (bool, error)
 	// Pending reports why a user who is not in use must stay unlocked for some more time, or "". It is asked with no
 	// lock held. Nil: nothing ever is pending.
 	Pending func(account.User) string
-	Grace   time.Duration // from the last use to the lock
+	Grace   time.Duration // from the last use, or login, to the lock
 	Cap     time.Duration // from the unlock to the lock, whatever the sources say; 0: no limit
 	Now     func() time.Time
 	Log     *slog.Logger // nil: nothing is logged
@@ -198,7 +198,7 @@ func (k *Keeper) noteSource(s Source, err error) {
 func (k *Keeper) judge(u Unlocked, reason string, now time.Time) {
 	known := k.known(u)
 	if k.o.Cap > 0 && now.Sub(u.Since) >= k.o.Cap {
-		k.lock(u.User, "session_cap is over", now.Sub(known.used))
+		k.lock(u, "session_cap is over", now.Sub(known.used))
 		return
 	}
 	switch {
@@ -219,7 +219,7 @@ func (k *Keeper) judge(u Unlocked, reason string, now time.Time) {
 		k.set(u.User, known, View{Because: pending})
 		return
 	}
-	k.lock(u.User, "nobody uses the mail", now.Sub(known.used))
+	k.lock(u, "nobody uses the mail", now.Sub(known.used))
 }
 
 // decided reports whether any source would know of sessions of the user.
@@ -232,14 +232,19 @@ func (k *Keeper) decided(u account.User) bool {
 	return false
 }
 
-// known returns a copy of what is remembered; an unlock counts as use.
+// known returns a copy of what is remembered; a login counts as use: its session may not be known anywhere yet.
 func (k *Keeper) known(u Unlocked) user {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if known := k.users[u.User]; known != nil && known.since.Equal(u.Since) {
-		return *known
+	known := k.users[u.User]
+	if known == nil || !known.since.Equal(u.Since) {
+		return user{since: u.Since, used: u.Used}
 	}
-	return user{since: u.Since, used: u.Since}
+	now := *known
+	if now.used.Before(u.Used) {
+		now.used = u.Used
+	}
+	return now
 }
 
 func (k *Keeper) set(u account.User, known user, v View) {
@@ -252,12 +257,12 @@ func (k *Keeper) set(u account.User, known user, v View) {
 	k.users[u] = &known
 }
 
-func (k *Keeper) lock(u account.User, why string, idle time.Duration) {
-	err := k.o.Lock(u)
+func (k *Keeper) lock(u Unlocked, why string, idle time.Duration) {
+	locked, err := k.o.Lock(u, why)
 	switch {
-	case err == nil:
-		k.o.Log.Info("session ended", "user", string(u), "because", why, "after_last_use", idle.Round(time.Millisecond))
-	case !errors.Is(err, secret.ErrLocked):
-		k.o.Log.Error("cannot lock a user who is gone", "user", string(u), "err", err)
+	case err != nil:
+		k.o.Log.Error("cannot lock a user who is gone", "user", string(u.User), "err", err)
+	case locked:
+		k.o.Log.Info("session ended", "user", string(u.User), "because", why, "after_last_use", idle.Round(time.Millisecond))
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
-	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 // told is a Source that says what it is told.
@@ -38,6 +37,7 @@ type world struct {
 	locked   []account.User
 	lockErr  error
 	pending  string
+	between  func() // called between the judgement and the lock
 	log      bytes.Buffer
 }
 
@@ -46,13 +46,20 @@ func newWorld(limit time.Duration, sources ...Source) *world {
 	w.Keeper = New(Options{
 		Sources:  sources,
 		Unlocked: func() []Unlocked { return slices.Clone(w.unlocked) },
-		Lock: func(u account.User) error {
-			if w.lockErr != nil {
-				return w.lockErr
+		Lock: func(u Unlocked, _ string) (bool, error) {
+			if w.between != nil {
+				w.between()
 			}
-			w.locked = append(w.locked, u)
-			w.unlocked = slices.DeleteFunc(w.unlocked, func(x Unlocked) bool { return x.User == u })
-			return nil
+			if w.lockErr != nil {
+				return false, w.lockErr
+			}
+			before := len(w.unlocked)
+			w.unlocked = slices.DeleteFunc(w.unlocked, func(x Unlocked) bool { return x == u })
+			if len(w.unlocked) == before {
+				return false, nil
+			}
+			w.locked = append(w.locked, u.User)
+			return true, nil
 		},
 		Pending: func(account.User) string { return w.pending },
 		Grace:   time.Minute, Cap: limit,
@@ -63,7 +70,16 @@ func newWorld(limit time.Duration, sources ...Source) *world {
 }
 
 func (w *world) unlock(u account.User) {
-	w.unlocked = append(w.unlocked, Unlocked{u, w.now})
+	w.unlocked = append(w.unlocked, Unlocked{u, w.now, w.now})
+}
+
+// login notes a login of an unlocked user.
+func (w *world) login(u account.User) {
+	for i := range w.unlocked {
+		if w.unlocked[i].User == u {
+			w.unlocked[i].Used = w.now
+		}
+	}
 }
 
 // after lets time pass and takes a step; it returns who was locked by it.
@@ -119,6 +135,13 @@ func TestUnlockCountsAsUse(t *testing.T) {
 	w.unlock("a") // again: another unlock, another grace
 	if got := w.after(t, 59*time.Second); got != nil {
 		t.Fatal("the grace of an earlier unlock counts")
+	}
+	w.login("a") // of an unlocked user: its session may not be known yet
+	if got := w.after(t, 59*time.Second); got != nil {
+		t.Fatal("locked before the session of a login could begin")
+	}
+	if got := w.after(t, time.Second); len(got) != 1 {
+		t.Fatal("not locked after a login without a session")
 	}
 }
 
@@ -190,14 +213,16 @@ func TestCap(t *testing.T) {
 	}
 }
 
-func TestLockErrors(t *testing.T) {
+func TestLockThatComesToNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(0, &told{name: "s", decides: true})
 	w.unlock("a")
-	w.lockErr = secret.ErrLocked
-	if w.after(t, time.Hour); w.log.Len() != 0 {
-		t.Errorf("log: %s", &w.log)
+	w.between = func() { w.login("a") }
+	if got := w.after(t, time.Hour); got != nil || w.log.Len() != 0 {
+		t.Errorf("locked %v; log: %s", got, &w.log)
 	}
+	w.between = nil
+	w.now = w.now.Add(time.Hour)
 	w.lockErr = errors.New("disk")
 	if w.after(t, time.Second); !strings.Contains(w.log.String(), "disk") {
 		t.Errorf("log: %s", &w.log)
