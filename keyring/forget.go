@@ -64,20 +64,34 @@ func (r *Ring) Forget(ctx context.Context, u account.User, by string) (Forgotten
 		return Forgotten{}, err
 	}
 	m := r.lookup(u)
-	if m == nil {
-		return r.forget(ctx, u, by)
+	if m != nil {
+		m.slow.Lock()
+		defer m.slow.Unlock()
 	}
-	m.slow.Lock()
-	defer m.slow.Unlock()
 	f, err := r.forget(ctx, u, by)
 	if f.User == "" {
 		return f, err
 	}
+	if m == nil {
+		if m = r.lookup(u); m == nil {
+			return f, err
+		}
+		// Somebody has read the record meanwhile.
+		m.slow.Lock()
+		defer m.slow.Unlock()
+	}
 	r.lockMember(m, "forgotten")
-	r.mu.Lock()
-	delete(r.members, u)
-	r.mu.Unlock()
+	r.leave(m)
 	return f, err
+}
+
+// leave removes a member whose record is gone: he is not enrolled, and can be enrolled again.
+func (r *Ring) leave(m *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.members[m.user] == m {
+		delete(r.members, m.user)
+	}
 }
 
 // Forget is Ring.Forget; the entry in the keyring directory is removed if a directory was opened.

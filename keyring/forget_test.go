@@ -69,6 +69,26 @@ func TestForget(t *testing.T) {
 }
 
 // TestForgottenRecordStaysAway puts back what an interrupted Forget left.
+// TestForgottenElsewhere has another host forget a user whom the ring knows: it takes that up, and enrols him again.
+func TestForgottenElsewhere(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	f, r := newTestRing(t)
+	other := f.open(t)
+	_, err := other.SealingKey(alice)
+	must(t, err)
+	_, err = r.Forget(ctx, alice, "root")
+	must(t, err)
+	if err := other.Unlock(ctx, alice, []byte("pw")); !errors.Is(err, secret.ErrNotEnrolled) {
+		t.Errorf("unlock: %v", err)
+	}
+	if s, err := other.Status(alice); err != nil || s.Enrolled {
+		t.Errorf("%+v, %v", s, err)
+	}
+	must(t, other.Enroll(ctx, alice, []byte("new"), "test"))
+	must(t, other.Unlock(ctx, alice, []byte("new")))
+}
+
 func TestForgottenRecordStaysAway(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -205,10 +205,18 @@ func (r *Ring) member(u account.User) (*member, error) {
 		return nil, err
 	}
 	m, err := r.enter(fresh)
-	if err == nil && m == fresh && loaded.Warning != nil {
+	if err != nil || m != fresh {
+		return m, err
+	}
+	// Forget destroys the record first, and then removes the member: one that came between is removed here.
+	if enrolled, err := r.records.Enrolled(u); err == nil && !enrolled {
+		r.leave(m)
+		return nil, secret.ErrNotEnrolled
+	}
+	if loaded.Warning != nil {
 		m.fail(r.log, loaded.Warning)
 	}
-	return m, err
+	return m, nil
 }
 
 // enter makes a member known, or returns the one that was entered meanwhile.

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -138,11 +139,37 @@ func (o *Offline) OpeningKey(u account.User, id secret.ID) (*secret.Key, error) 
 		return k, nil
 	}
 	k, err := openKey(o.records, m.rec, m.identity, id)
+	if errors.Is(err, secret.ErrUnknownKey) && m.identity != nil {
+		k, err = o.youngKey(m, id)
+	}
 	if err != nil {
 		return nil, err
 	}
 	m.keys[id] = k
 	return k, nil
+}
+
+// youngKey is openKey by the record of now, after a rotation that began since it was read: the identity that was opened
+// opens the new content key too, or the keyring entry opens the new identity. The caller holds mu.
+func (o *Offline) youngKey(m *openedUser, id secret.ID) (*secret.Key, error) {
+	loaded, err := o.records.Read(m.rec.User)
+	if err != nil {
+		return nil, notEnrolled(err)
+	}
+	if !bytes.Equal(m.identity.Public().Bytes(), loaded.Public[:]) {
+		e, err := o.entryOf(m.rec.User)
+		if err != nil {
+			return nil, err
+		}
+		defer e.Hash.Wipe()
+		identity, _, err := openEntry(loaded.User, o.site, e)
+		if err != nil {
+			return nil, err
+		}
+		m.adopt(identity)
+	}
+	m.rec = loaded.User
+	return openKey(o.records, m.rec, m.identity, id)
 }
 
 // Close wipes all keys.

@@ -72,6 +72,30 @@ func TestOffline(t *testing.T) {
 	}
 }
 
+// TestOfflineFollowsRotation has keys rotated beside an Offline that has read the record: an export goes on meanwhile.
+func TestOfflineFollowsRotation(t *testing.T) {
+	t.Parallel()
+	f, r := newTestRing(t)
+	must(t, r.Unlock(t.Context(), alice, []byte("pw")))
+	o, err := OpenOffline(f.Store, f.Dir, f.Site)
+	must(t, err)
+	defer o.Close()
+	must(t, o.UnlockByEntry(alice))
+	for _, identity := range []bool{false, true, false} {
+		must(t, r.Rotate(t.Context(), alice, identity, "root"))
+		current, err := r.SealingKey(alice)
+		must(t, err)
+		k, err := o.OpeningKey(alice, current.ID)
+		must(t, err)
+		if !bytes.Equal(keyBytes(t, k), keyBytes(t, current.Key)) {
+			t.Error("another key came out")
+		}
+	}
+	if _, err := o.OpeningKey(alice, secret.ID{1}); !errors.Is(err, secret.ErrUnknownKey) {
+		t.Errorf("unknown: %v", err)
+	}
+}
+
 func TestOfflineRotate(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -114,7 +114,8 @@ func (r *Ring) rewrap(ctx context.Context, u account.User, new []byte, by, what 
 		return err
 	}
 	r.log.Info("password changed", "user", string(u), "by", by)
-	r.event(ctx, audit.Event{User: u, What: what, By: by})
+	// The entry first: until it is replaced it opens nothing.
+	defer r.event(ctx, audit.Event{User: u, What: what, By: by})
 	m.slow.Lock()
 	defer m.slow.Unlock()
 	err = r.refresh(m)
@@ -124,7 +125,8 @@ func (r *Ring) rewrap(ctx context.Context, u account.User, new []byte, by, what 
 	if err != nil {
 		return fmt.Errorf("the password was changed, but the record cannot be read back: %w", err)
 	}
-	if !m.unlocked() {
+	// Without the entry he is about to be locked.
+	if !m.unlocked() || !r.entries.Has(m.name) {
 		m.note("")
 		return nil
 	}

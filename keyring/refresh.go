@@ -25,6 +25,7 @@ func (r *Ring) refresh(m *member) error {
 	loaded, err := r.records.Read(m.user)
 	if errors.Is(err, records.ErrNotFound) {
 		r.lockMember(m, "the record is gone")
+		r.leave(m)
 		return secret.ErrNotEnrolled
 	}
 	if err != nil {

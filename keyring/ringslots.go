@@ -35,6 +35,7 @@ func (r *Ring) AddPassword(ctx context.Context, u account.User, p Proof, passwor
 		secret.Wipe(password)
 		return slot.ID{}, err
 	}
+	defer held.Wipe()
 	id, err := r.addPassword(ctx, u, &p, held, password, label, by)
 	if err != nil {
 		return slot.ID{}, err
@@ -49,6 +50,7 @@ func (r *Ring) AddCode(ctx context.Context, u account.User, p Proof, label, by s
 		p.wipe()
 		return code.Code{}, slot.ID{}, err
 	}
+	defer held.Wipe()
 	c, id, err := r.addCode(ctx, u, &p, held, label, by)
 	if err != nil {
 		return code.Code{}, slot.ID{}, err
@@ -77,6 +79,7 @@ func (r *Ring) Recover(ctx context.Context, u account.User, p Proof, password []
 		secret.Wipe(password)
 		return err
 	}
+	defer held.Wipe()
 	m, err := r.member(u)
 	if err != nil {
 		p.wipe()
@@ -162,8 +165,8 @@ func (r *Ring) current(u account.User) (*records.User, error) {
 	return loaded.User, nil
 }
 
-// held returns the identity of an unlocked user for a zero proof; it stays the ring's. Errors: secret.ErrLocked,
-// secret.ErrNotEnrolled.
+// held returns the identity of an unlocked user for a zero proof, nil for others. It is a copy, which the caller wipes: a
+// login may replace the ring's own while something is derived. Errors: secret.ErrLocked, secret.ErrNotEnrolled.
 func (r *Ring) held(u account.User, p *Proof) (*slot.Identity, error) {
 	if !p.isZero() {
 		return nil, nil
@@ -175,7 +178,8 @@ func (r *Ring) held(u account.User, p *Proof) (*slot.Identity, error) {
 		m.mu.RLock()
 		defer m.mu.RUnlock()
 		if m.identity != nil {
-			return m.identity, nil
+			identity, err := m.identity.Clone()
+			return identity, lockedIfWiped(err)
 		}
 	}
 	return nil, secret.ErrLocked

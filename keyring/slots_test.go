@@ -245,6 +245,21 @@ func TestRecoverKeepsSessions(t *testing.T) {
 }
 
 // TestRevokeKeepsSessions revokes the very slot that unlocked.
+// TestHeldIsACopy has the identity that a slot is added with replaced meanwhile, as a login with another password does.
+func TestHeldIsACopy(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	_, r := newTestRing(t)
+	must(t, r.Unlock(ctx, alice, []byte("pw")))
+	held, err := r.held(alice, &Proof{})
+	must(t, err)
+	defer held.Wipe()
+	must(t, r.ChangePassword(ctx, alice, []byte("pw"), []byte("pw2"), "test"))
+	if _, err := r.addPassword(ctx, alice, &Proof{}, held, []byte("phone"), "phone", "test"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRevokeKeepsSessions(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

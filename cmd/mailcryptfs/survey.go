@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 // tallyInterval is how often the count catches up at most.
@@ -15,7 +17,7 @@ const tallyInterval = 2 * time.Second
 // tally counts users by what opens their mail if the passwords are lost. It looks at everybody once, and then at those
 // whose keys have changed, so that the count costs nothing at a large site. Safe for concurrent use.
 type tally struct {
-	look func(account.User) control.Survey
+	look func(account.User) (control.Survey, bool) // false: the user is not enrolled
 	all  func() ([]account.User, error)
 	wake chan struct{}
 
@@ -32,7 +34,15 @@ func newTally() *tally {
 }
 
 // of says where to look; it comes before run.
-func (t *tally) of(k *slotKeeper) { t.look, t.all = k.survey, k.slots.Users }
+func (t *tally) of(k *slotKeeper) {
+	t.all = k.slots.Users
+	t.look = func(u account.User) (control.Survey, bool) {
+		if _, err := k.slots.Slots(u); errors.Is(err, secret.ErrNotEnrolled) {
+			return control.Survey{}, false
+		}
+		return k.survey(u), true
+	}
+}
 
 // changed notes that the user's keys, or with the empty name everybody's, are to be looked at again. It does not block.
 func (t *tally) changed(u account.User) {
@@ -71,9 +81,13 @@ func (t *tally) catchUp(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s := t.look(u)
+		s, enrolled := t.look(u)
 		t.mu.Lock()
-		t.known[u] = s
+		if enrolled {
+			t.known[u] = s
+		} else {
+			delete(t.known, u)
+		}
 		t.mu.Unlock()
 	}
 }

@@ -19,11 +19,12 @@ type census struct {
 	looked []account.User
 }
 
-func (c *census) look(u account.User) control.Survey {
+func (c *census) look(u account.User) (control.Survey, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.looked = append(c.looked, u)
-	return c.people[u]
+	s, enrolled := c.people[u]
+	return s, enrolled
 }
 
 func (c *census) all() ([]account.User, error) {
@@ -92,6 +93,13 @@ func TestTally(t *testing.T) {
 		synctest.Wait()
 		if got := y.count(); got.Counted != 3 || got.Problems != 0 || len(people.seen()) != 3 {
 			t.Errorf("%+v, looked at %q", got, people.seen())
+		}
+		people.set("carol", nil) // forgotten
+		y.changed("carol")
+		time.Sleep(3 * tallyInterval)
+		synctest.Wait()
+		if got := y.count(); got.Counted != 2 || got.Rotating != 0 {
+			t.Errorf("%+v", got)
 		}
 		cancel()
 		<-ended

@@ -211,8 +211,12 @@ func (id *Identity) OpenPrevious(u account.User, sealed, public []byte) (*Identi
 	return id.OpenSealed(sealed, previousInfo(u, public), public)
 }
 
-// Wipe zeroes the private half.
-func (id *Identity) Wipe() { id.seed.Wipe() }
+// Wipe zeroes the private half. Of nil there is none.
+func (id *Identity) Wipe() {
+	if id != nil {
+		id.seed.Wipe()
+	}
+}
 
 // expand calls f with the expanded private half. The library keeps its own copy of the seed and hands out that very
 // copy: so it can be wiped here. The expanded ML-KEM and X25519 keys cannot; secret.Do erases them where it can.
