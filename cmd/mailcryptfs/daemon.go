@@ -39,15 +39,18 @@ func runDaemon(ctx context.Context, o daemonOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	// The directory of the socket first: holding the socket says that no other daemon touches what follows.
+	// The directory of the socket first: until the socket is closed, no other daemon touches what follows.
 	if err := makeRuntimeDir(c.Control); err != nil {
 		return err
 	}
-	socket, err := listen(c, log)
+	socket, err := listen(ctx, c, log)
+	if errors.Is(err, context.Canceled) {
+		return nil // a signal, while another daemon was ending
+	}
 	if err != nil {
 		return err
 	}
-	defer socket.Close() // for the ways out before it is served; afterwards the server has closed it
+	defer socket.Close() // last of all; the server closes the listener, but not what keeps other daemons out
 	if err := prepareDirs(c, log); err != nil {
 		return err
 	}
@@ -67,11 +70,11 @@ func runDaemon(ctx context.Context, o daemonOptions) (err error) {
 	eraseSoon := eraser()
 	defer s.pids.Close()
 	k.gone.Store(new(func(u account.User) {
+		s.converter.locked(u) // at once: a pass that goes on without the key proves nothing, and KeysGone takes long
 		v.KeysGone(u)
-		s.converter.locked(u)
 		eraseSoon()
 	}))
-	err = attend(ctx, o, s, socket, v)
+	err = attend(ctx, o, s, socket.UnixListener, v)
 	return errors.Join(err, unmount(v, c.View, log))
 }
 

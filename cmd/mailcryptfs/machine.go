@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -135,22 +135,24 @@ func guardView(view string, log *slog.Logger) error {
 	return nil
 }
 
-// listen makes the control socket, and so makes sure that this is the only daemon of the configuration.
-// The hanging view of one that was killed, but cannot end, is cut off, so that the next step finds it dead.
-func listen(c config.Config, log *slog.Logger) (*net.UnixListener, error) {
-	l, killed, err := control.Listen(c.Control)
+// listen makes the control socket, and so makes sure that this is the only daemon of the configuration until the socket is
+// closed. The hanging view of one that was killed, but cannot end, is cut off, so that the next step finds it dead.
+func listen(ctx context.Context, c config.Config, log *slog.Logger) (*control.Socket, error) {
+	s, err := control.Listen(ctx, c.Control)
 	switch {
 	case errors.Is(err, control.ErrInUse):
 		return nil, ui.Fail(ui.ExitUnavailable, "mailcryptfs status", err)
+	case errors.Is(err, control.ErrEnding):
+		return nil, ui.Fail(ui.ExitUnavailable, "wait for its end, and start again", err)
 	case err != nil:
 		return nil, ui.Fail(ui.ExitOSErr, "", err)
-	case killed:
+	case s.Killed:
 		log.Warn("a daemon was killed and cannot end: its view is cut off", "view", c.View)
 		if err := cutOff(c.View); err != nil {
-			return nil, errors.Join(ui.Fail(ui.ExitOSErr, "", err), l.Close())
+			return nil, errors.Join(ui.Fail(ui.ExitOSErr, "", err), s.Close())
 		}
 	}
-	return l, nil
+	return s, nil
 }
 
 // cutOff ends the kernel's connections of all views that are mounted at a path.

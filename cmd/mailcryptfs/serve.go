@@ -22,7 +22,8 @@ func newServe(a *app) *cobra.Command {
 		Long: `Mounts the view and serves it until SIGTERM or SIGINT. A dead view that a killed daemon left is
 detached first. While nothing is mounted, the mount point is closed for everybody, so that mail is
 deferred and never stored in the clear. Users that were unlocked before a restart of the daemon are
-unlocked again.
+unlocked again. Another daemon of the same configuration that is just ending is waited for, up to
+15 seconds.
 
 SIGHUP (systemctl reload) reads the configuration again and takes over recovery and
 recovery_recipients; everything else needs a restart.
@@ -30,7 +31,7 @@ recovery_recipients; everything else needs a restart.
 The log goes to standard error. With systemd, readiness and a watchdog are reported.`,
 		Example: `  mailcryptfs serve --check-config
   mailcryptfs serve --config /etc/mailcryptfs/mailcryptfs.toml`,
-		Annotations: exits("0   SIGTERM or SIGINT ended it", "64  wrong arguments", "69  another daemon serves this configuration",
+		Annotations: exits("0   SIGTERM or SIGINT ended it", "64  wrong arguments", "69  another daemon serves this configuration, or has not ended yet",
 			"71  the system refused a mount or locked memory, or the view was unmounted from outside", "77  not root",
 			"78  the configuration, the site secret or the store cannot work"),
 		Args:              noArgs,

@@ -80,13 +80,13 @@ func (r *recorder) Convert(ctx context.Context, user string, c ConvertRequest, s
 func start(t *testing.T, r *recorder) (string, *Server) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "control.sock")
-	l, _, err := Listen(path)
+	l, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := NewServer(r, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
+	go func() { done <- s.Serve(l.UnixListener) }()
 	t.Cleanup(func() {
 		if err := s.Shutdown(context.Background()); err != nil {
 			t.Error(err)
@@ -96,6 +96,9 @@ func start(t *testing.T, r *recorder) (string, *Server) {
 		}
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the socket is still there: %v", err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 	return path, s

@@ -10,33 +10,129 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// ErrInUse says that another daemon answers on the socket.
-var ErrInUse = errors.New("another daemon answers on the control socket")
+var (
+	// ErrInUse says that another daemon answers on the socket.
+	ErrInUse = errors.New("another daemon answers on the control socket")
+	// ErrEnding says that another daemon does not answer any more, but has not ended either.
+	ErrEnding = errors.New("another daemon has not ended yet: it holds")
+)
+
+// How long, and how often, Listen looks for the end of another daemon: longer than its control requests may take then.
+const (
+	endTime  = 15 * time.Second
+	endPause = 50 * time.Millisecond
+)
+
+// Socket is the control socket of the one daemon of a configuration.
+type Socket struct {
+	*net.UnixListener
+	// Killed says that the socket was still held by a daemon that was killed and cannot end, because a thread of it waits
+	// in the kernel: it does nothing any more, but its view hangs.
+	Killed bool
+	lock   *os.File
+}
+
+// Close removes the socket, if that has not happened before, and lets another daemon begin. It comes last of all.
+func (s *Socket) Close() error {
+	err := s.UnixListener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	return errors.Join(err, s.lock.Close())
+}
 
 // Listen makes the socket: mode 0600 in a directory that must exist and that only root (or the caller) can write to. A
-// socket that a dead daemon left is replaced; one that answers gives ErrInUse. Closing the listener removes the file.
-// killed says that the socket was still held by a daemon that was killed and cannot end, because a thread of it waits in the
-// kernel: it does nothing any more, but its view hangs.
-func Listen(path string) (l *net.UnixListener, killed bool, err error) {
+// socket that a dead daemon left is replaced; one that answers gives ErrInUse. For one that is ending it waits, until ctx
+// ends or ErrEnding. Closing the listener removes the file; closing the Socket says that the daemon has ended.
+func Listen(ctx context.Context, path string) (*Socket, error) {
 	if err := checkDir(filepath.Dir(path)); err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	if killed, err = removeStale(path); err != nil {
-		return nil, false, err
+	tick := time.NewTicker(endPause)
+	defer tick.Stop()
+	for end := time.Now().Add(endTime); ; {
+		s, err := tryListen(path)
+		switch {
+		case !errors.Is(err, errHeld):
+			return s, err
+		case time.Now().After(end):
+			return nil, fmt.Errorf("%w %s", ErrEnding, path+lockSuffix)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("while waiting for the end of another daemon: %w", ctx.Err())
+		}
 	}
-	l, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+}
+
+// tryListen is Listen without waiting: errHeld if another daemon is starting or ending.
+func tryListen(path string) (*Socket, error) {
+	lock, err := openClaim(path)
 	if err != nil {
-		return nil, false, fmt.Errorf("cannot listen on the control socket: %w", err)
+		return nil, err
+	}
+	s := &Socket{lock: lock}
+	err = s.claim(path)
+	if err == nil {
+		s.UnixListener, err = listenAt(path)
+	}
+	if err == nil {
+		err = unlock(s.lock, startByte)
+	}
+	if err == nil {
+		return s, nil
+	}
+	if s.UnixListener != nil {
+		err = errors.Join(err, s.UnixListener.Close())
+	}
+	return nil, errors.Join(err, s.lock.Close())
+}
+
+// claim takes the life byte and makes room for the socket. Nobody else does the same meanwhile: the start byte is ours.
+func (s *Socket) claim(path string) error {
+	free, err := tryLock(s.lock, lifeByte)
+	if err != nil {
+		return err
+	}
+	there, killed, err := answers(path)
+	switch {
+	case err != nil:
+		return err
+	case there && !killed:
+		return fmt.Errorf("%w %s", ErrInUse, path)
+	case !free && !killed:
+		return errHeld
+	case !free:
+		// Whose socket this is holds the lock: nobody can have taken it without replacing the socket.
+		lock, err := replaceClaim(s.lock, path)
+		if err != nil {
+			return err
+		}
+		s.lock = lock
+	}
+	s.Killed = killed
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cannot remove a stale control socket: %w", err)
+	}
+	return nil
+}
+
+func listenAt(path string) (*net.UnixListener, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on the control socket: %w", err)
 	}
 	// Between bind and chmod the umask decides; the peer check does not depend on the mode.
 	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, false, errors.Join(fmt.Errorf("cannot protect the control socket: %w", err), l.Close())
+		return nil, errors.Join(fmt.Errorf("cannot protect the control socket: %w", err), l.Close())
 	}
-	return l, killed, nil
+	return l, nil
 }
 
 func checkDir(dir string) error {
@@ -54,31 +150,27 @@ func checkDir(dir string) error {
 	return nil
 }
 
-func removeStale(path string) (killed bool, err error) {
+// answers tells whether a daemon holds a socket at path, and whether it was killed and cannot end.
+func answers(path string) (there, killed bool, err error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("cannot look at the control socket: %w", err)
+		return false, false, fmt.Errorf("cannot look at the control socket: %w", err)
 	}
 	if info.Mode().Type() != os.ModeSocket {
-		return false, fmt.Errorf("%s exists and is not a socket: move it away, or set another path with control", path)
+		return false, false, fmt.Errorf("%s exists and is not a socket: move it away, or set another path with control", path)
 	}
 	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	switch {
 	case err == nil:
 		killed = heldByKilled(c)
-		if err := c.Close(); err != nil || !killed {
-			return false, errors.Join(fmt.Errorf("%w %s", ErrInUse, path), err)
-		}
-	case !errors.Is(err, unix.ECONNREFUSED):
-		return false, fmt.Errorf("cannot tell whether a daemon answers on %s: %w", path, err)
+		return true, killed, c.Close()
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT): // nobody listens; or its daemon has just removed it
+		return false, false, nil
 	}
-	if err := os.Remove(path); err != nil {
-		return false, fmt.Errorf("cannot remove a stale control socket: %w", err)
-	}
-	return killed, nil
+	return false, false, fmt.Errorf("cannot tell whether a daemon answers on %s: %w", path, err)
 }
 
 // heldByKilled reports whether the process that listens at the other end has ended but for threads that cannot: its first

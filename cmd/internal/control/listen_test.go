@@ -15,34 +15,38 @@ import (
 func TestListen(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
-	l, _, err := Listen(path)
+	l, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket: %v, %v", info.Mode(), err)
 	}
-	if _, _, err := Listen(path); !errors.Is(err, ErrInUse) {
+	if _, err := Listen(t.Context(), path); !errors.Is(err, ErrInUse) {
 		t.Errorf("second daemon: %v", err)
 	}
 	l.SetUnlinkOnClose(false) // as after kill -9
-	l.Close()
-	again, _, err := Listen(path)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatalf("stale socket: %v", err)
 	}
-	again.Close()
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
 
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "not a socket") {
+	if _, err := Listen(t.Context(), path); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("a file in the way: %v", err)
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Listen(filepath.Join(dir, "t")); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+	if _, err := Listen(t.Context(), filepath.Join(dir, "t")); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
 		t.Errorf("a directory that others can write: %v", err)
 	}
 }

@@ -82,14 +82,14 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 func TestASlowServiceOutlivesTheReadTimeout(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
-	l, _, err := Listen(path)
+	l, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := NewServer(&recorder{wait: 3 * time.Second}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	s.http.ReadTimeout = 2 * time.Second
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
+	go func() { done <- s.Serve(l.UnixListener) }()
 	if err := NewClient(path).Unlock(t.Context(), "alice", []byte("p")); err != nil {
 		t.Error(err)
 	}

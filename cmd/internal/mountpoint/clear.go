@@ -42,15 +42,37 @@ func Clear(path string) (detached int, err error) {
 		if top.Type != FSType {
 			return detached, fmt.Errorf("%s: %w (%s)", path, ErrOccupied, top.Type)
 		}
-		if !dead(path, probeTime) {
-			return detached, fmt.Errorf("%s: %w", path, ErrServed)
+		done, err := detach(path, top)
+		if err != nil {
+			return detached, err
 		}
-		if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-			return detached, fmt.Errorf("cannot detach the dead view at %s: %w", path, err)
+		if done {
+			detached++
 		}
-		detached++
 	}
 	return detached, fmt.Errorf("%s: more than %d dead views are stacked there", path, maxStacked)
+}
+
+// detach takes away the topmost mount of a path if its daemon is dead. It reports false if somebody else did: what was
+// asked about the path is then an answer about what lay beneath.
+func detach(path string, top Mount) (bool, error) {
+	var judged error
+	if !dead(path, probeTime) {
+		judged = fmt.Errorf("%s: %w", path, ErrServed)
+	} else if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		judged = fmt.Errorf("cannot detach the dead view at %s: %w", path, err)
+	}
+	if judged == nil {
+		return true, nil
+	}
+	mounts, err := At(path)
+	if err != nil {
+		return false, err
+	}
+	if len(mounts) == 0 || mounts[len(mounts)-1] != top {
+		return false, nil
+	}
+	return false, judged
 }
 
 // dead reports whether the FUSE connection of the view at path has ended (ENOTCONN; ECONNABORTED just after an abort).

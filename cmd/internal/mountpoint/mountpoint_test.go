@@ -185,6 +185,25 @@ func TestClearLeavesALivingView(t *testing.T) {
 	}
 }
 
+// TestClearBesideAnother judges a view that another process has unmounted since it was found: the bare directory answers,
+// which says nothing about the view.
+func TestClearBesideAnother(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir := t.TempDir()
+	fd := mountFUSE(t, dir)
+	mounts, err := At(dir)
+	if err != nil || len(mounts) != 1 {
+		t.Fatalf("%+v, %v", mounts, err)
+	}
+	if err := errors.Join(unix.Unmount(dir, unix.MNT_DETACH), unix.Close(fd)); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := detach(dir, mounts[0]); done || err != nil {
+		t.Errorf("%v, %v", done, err)
+	}
+}
+
 // mountFUSE mounts a view that nobody serves and returns the descriptor of its connection.
 func mountFUSE(t *testing.T, dir string) int {
 	t.Helper()
