@@ -109,32 +109,40 @@ func attend(ctx context.Context, o daemonOptions, s *service, socket *net.UnixLi
 
 	log.Info("serving", "store", c.Store, "view", c.View, "profile", c.Profile, "delivery", c.Delivery, "unlocked", len(s.ring.Unlocked()))
 	notify(log, fmt.Sprintf("%s\nSTATUS=Serving %s", daemon.SdNotifyReady, c.View))
-	var failed error
-	open := len(parts)
-	select {
-	case <-ctx.Done():
-		// A signal is no failure; that the view has gone is.
-		if cause := (*ui.Problem)(nil); errors.As(context.Cause(ctx), &cause) {
-			failed = cause
-		}
-	case failed = <-ended:
-		open--
-		if failed == nil && ctx.Err() == nil {
-			failed = ui.Failf(ui.ExitSoftware, "", "a part of the daemon ended on its own")
-		}
-	}
+	gone, failed := waitForEnd(ctx, ended)
 	notify(log, daemon.SdNotifyStopping)
 	log.Info("ending")
 	cancel(nil)
 	stopping, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer done()
 	errs := []error{failed, server.Shutdown(stopping)}
-	for range open {
+	for range len(parts) - gone {
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// waitForEnd returns when ctx or a part of the daemon has ended: how many parts were heard of, and why that is a failure.
+func waitForEnd(ctx context.Context, ended <-chan error) (parts int, failed error) {
+	select {
+	case <-ctx.Done():
+	case failed = <-ended:
+		parts = 1
+	}
+	if ctx.Err() == nil && failed == nil {
+		return parts, ui.Failf(ui.ExitSoftware, "", "a part of the daemon ended on its own")
+	}
+	// Parts end with ctx, and one of them may have been heard of first.
+	if ctx.Err() != nil && errors.Is(failed, context.Canceled) {
+		failed = nil
+	}
+	// A signal is no failure; that the view has gone is.
+	if cause := (*ui.Problem)(nil); errors.As(context.Cause(ctx), &cause) {
+		failed = errors.Join(cause, failed)
+	}
+	return parts, failed
 }
 
 // ticking runs f with a ticker until ctx ends.

@@ -19,6 +19,13 @@ func keepEnding(t *testing.T, s *harness.Site) {
 	t.Cleanup(func() { _ = silent.Close() })
 }
 
+// TestEndDespiteAClient: what clients do, or do not do, makes no failure of a daemon's end.
+func TestEndDespiteAClient(t *testing.T) {
+	s := harness.Start(t, harness.Options{})
+	keepEnding(t, s)
+	s.Stop(t)
+}
+
 // TestStartDuringTheEnd starts a daemon when another one has no control socket any more, but still its view.
 func TestStartDuringTheEnd(t *testing.T) {
 	s := harness.Start(t, harness.Options{})

@@ -141,9 +141,12 @@ func (s *Server) convert(w http.ResponseWriter, r *http.Request) {
 		s.reply(w, answer{Conversion: &c, More: true})
 		_ = rc.Flush() // a client that has gone ends the context
 	})
+	if err == nil && req.Convert.Wait && last.State != StateDone && last.State != StateStopped {
+		err = &Error{CodeBusy, "the conversion has not ended"} // only its context ends the waiting before
+	}
 	a := answer{Conversion: &last}
 	if err != nil {
-		a = answer{Error: asError(err)}
+		a = failed(r.Context(), err)
 	}
 	s.reply(w, a)
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
@@ -21,7 +22,12 @@ type Server struct {
 	service Service
 	log     *slog.Logger
 	http    *http.Server
+	end     context.CancelCauseFunc // ends the context of every request
+	running sync.RWMutex            // each handler reads; Shutdown locks it for good
 }
+
+// errEnding is what requests are told that still waited for something when the daemon was asked to end.
+var errEnding = &Error{CodeBusy, "the daemon is ending"}
 
 // NewServer returns a server for the service. Nothing is answered before Serve.
 func NewServer(service Service, log *slog.Logger) *Server {
@@ -36,8 +42,11 @@ func NewServer(service Service, log *slog.Logger) *Server {
 	mux.HandleFunc("POST "+pathRegister, s.handle(s.register))
 	mux.HandleFunc("POST "+pathConvert, s.convert)
 	s.slotHandlers(mux)
+	ctx, end := context.WithCancelCause(context.Background())
+	s.end = end
 	s.http = &http.Server{
-		Handler:           mux,
+		Handler:           s.counted(mux),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext:       withConn,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -58,12 +67,30 @@ func (s *Server) Serve(l *net.UnixListener) error {
 	return nil
 }
 
-// Shutdown ends Serve and waits for running requests until ctx ends.
+// Shutdown ends Serve, once. Requests that wait, for a derivation or a conversion, are told that the daemon is ending; one
+// that writes is not cut short, since nothing that writes looks at its context. Until ctx ends they can send their
+// answers, and clients that have said nothing yet can speak; then the connections are closed. When Shutdown returns no
+// handler runs, so that what the service needs can be closed.
 func (s *Server) Shutdown(ctx context.Context) error {
-	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(err, s.http.Close())
+	s.end(errEnding)
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Info("control connections are closed before they have ended")
+		err = s.http.Close()
 	}
-	return nil
+	s.running.Lock() // and never unlocked: a request that was just read comes too late
+	return err
+}
+
+// counted lets Shutdown wait for the handlers, which http.Server.Close does not.
+func (s *Server) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.running.TryRLock() {
+			return // only Shutdown locks it
+		}
+		defer s.running.RUnlock()
+		h.ServeHTTP(w, r)
+	})
 }
 
 // handle judges the caller, reads the request, calls f and writes what it answers. The passwords are wiped when f has
@@ -79,7 +106,7 @@ func (s *Server) handle(f func(context.Context, request) (answer, error)) http.H
 		defer req.wipe()
 		a, err := f(ctx, req)
 		if err != nil {
-			a = answer{Error: asError(err)}
+			a = failed(ctx, err)
 		}
 		s.reply(w, a)
 	}
@@ -160,6 +187,15 @@ func asError(err error) *Error {
 	default:
 		return &Error{CodeInternal, err.Error()}
 	}
+}
+
+// failed is the answer to a request that failed.
+func failed(ctx context.Context, err error) answer {
+	e := asError(err)
+	if e.Code == CodeBusy && errors.Is(context.Cause(ctx), errEnding) {
+		e = errEnding
+	}
+	return answer{Error: e}
 }
 
 // reply writes the answer. A client that has gone away is no event for the daemon.

@@ -75,7 +75,7 @@ func (s *Server) add(w http.ResponseWriter, r *http.Request) {
 	}
 	added, err := s.service.AddSlot(ctx, user, p, NewSlot{Label: req.Label, Password: req.Password})
 	if err != nil {
-		s.reply(w, answer{Error: asError(err)})
+		s.reply(w, failed(ctx, err))
 		return
 	}
 	defer secret.Wipe(added.Code)
