@@ -18,31 +18,61 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/keyring/site"
 )
 
+var (
+	errPlainHeader  = errors.New("it is not encrypted where plain = \"refuse\"")
+	errOtherMailbox = errors.New("it names another mailbox than its directory")
+)
+
 // identify tells whose the open directory p is where only the header in it does (M1). A header that does not count is
 // reported; the directory is nobody's then, as in the view.
 func (r *run) identify(p place) place {
-	if p.adrift || !p.route.Box() {
-		return p
+	p, bad := r.mailbox(p)
+	if bad != nil {
+		r.found(*bad)
 	}
-	s, ok := r.candidate(p, route.HeaderName)
-	if !ok {
-		return p
-	}
-	h, err := r.header(p, s)
-	if err == nil && h.ID != p.name {
-		err = errors.New("it names another mailbox than its directory")
-	}
-	if err != nil {
-		f := p.finding(route.HeaderName, s.Name)
-		f.Kind, f.Detail = MailboxHeader, "it does not tell whose mailbox this is: "+err.Error()
-		r.found(f)
-		return p
-	}
-	p.route = p.route.As(&route.Mailbox{Name: h.Name, Former: r.former(h.ID)})
 	return p
 }
 
-var errPlainHeader = errors.New("it is not encrypted where plain = \"refuse\"")
+// mailbox is identify without the report.
+func (r *run) mailbox(p place) (place, *Finding) {
+	if p.adrift || !p.route.Box() {
+		return p, nil
+	}
+	for try := 0; ; try++ {
+		s, ok := r.candidate(p, route.HeaderName)
+		if !ok {
+			return p, nil
+		}
+		h, err := r.header(p, s)
+		if isGone(err) { // converted meanwhile, or removed with the mailbox
+			if try == again || !r.pause() {
+				return p, nil
+			}
+			continue
+		}
+		if err == nil && h.ID != p.name {
+			err = errOtherMailbox
+		}
+		if err != nil {
+			f := p.finding(route.HeaderName, s.Name)
+			f.Kind, f.Detail = MailboxHeader, "it does not tell whose mailbox this is: "+err.Error()
+			return p, &f
+		}
+		p.route = p.route.As(&route.Mailbox{Name: h.Name, Former: r.former(h.ID)})
+		return p, nil
+	}
+}
+
+// handedOver reads the header of a mailbox again, and makes p what it tells now. It returns whether that differs: the
+// mailbox may have changed hands, or got its header, since p was identified.
+func (r *run) handedOver(p *place) bool {
+	now, bad := r.mailbox(*p)
+	if bad != nil || now.user() == p.user() && slices.Equal(now.route.Former(), p.route.Former()) {
+		return false
+	}
+	*p = now
+	return true
+}
 
 func (r *run) header(p place, s names.Stored) (route.Header, error) {
 	f, err := p.dir.Open(s.Name, unix.O_RDONLY|unix.O_NOATIME)
@@ -111,15 +141,16 @@ func (r *run) former(id string) []account.User {
 		return nil
 	}
 	defer dir.Release()
-	b, err := readFile(dir, name)
-	if err != nil {
-		return nil
-	}
-	users, err := former.Parse(b, id, r.o.Site.RecordMAC)
+	users, err := parseFile(dir, name, r.o.Site.RecordMAC, formerOf(id))
 	if err != nil {
 		return nil
 	}
 	return users
+}
+
+// formerOf parses the record of mailbox id.
+func formerOf(id string) parser[[]account.User] {
+	return func(b []byte, mac *secret.Key) ([]account.User, error) { return former.Parse(b, id, mac) }
 }
 
 // formerOwner returns whose key id is if that user had the directory p before.
@@ -150,10 +181,7 @@ func (k *recordsRun) mailboxes(root *backing.Dir, path string) error {
 			k.other(path, name, "")
 			return nil
 		}
-		b, err := k.read(dir, name, join(path, name), "")
-		if err == nil {
-			_, err = former.Parse(b, id, k.o.Site.RecordMAC)
-		}
+		_, err := read(k, dir, name, join(path, name), "", formerOf(id))
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			k.found(Finding{Kind: RecordDamaged, Store: join(path, name), Detail: reason(err)})
 		}

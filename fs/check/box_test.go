@@ -14,11 +14,14 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
+func headerText(mailbox, id string) []byte {
+	return []byte("\241\002\213\015Cyrus mailbox header\n\"The best thing about this system was that it had lots of goals.\"\n" +
+		"\t--Jim Morris on Andrew\n%(T e N " + mailbox + " I " + id + ")\n")
+}
+
 // header makes the header of a mailbox in a directory, by paths of the view.
 func (f *fixture) header(dir, mailbox, id string) string {
 	f.Helper()
-	text := "\241\002\213\015Cyrus mailbox header\n\"The best thing about this system was that it had lots of goals.\"\n" +
-		"\t--Jim Morris on Andrew\n%(T e N " + mailbox + " I " + id + ")\n"
 	stored := f.path(dir + "/cyrus.header")
 	d, err := backing.OpenRoot(filepath.Dir(stored))
 	must(f, err)
@@ -28,7 +31,7 @@ func (f *fixture) header(dir, mailbox, id string) string {
 	defer low.Close()
 	c, err := content.Open(low, 0, fileKeys{f.site.Meta, format.Padded})
 	must(f, err)
-	_, err = c.WriteAt([]byte(text), 0)
+	_, err = c.WriteAt(headerText(mailbox, id), 0)
 	must(f, err)
 	return stored
 }

@@ -247,9 +247,12 @@ func (r *run) found(f Finding) {
 	r.report(f)
 }
 
+// isGone says whether err means that an entry has gone, or has another name now.
+func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
+
 // unreadable reports what the lower filesystem refuses; what has gone meanwhile is no finding.
 func (r *run) unreadable(f Finding, err error) {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) {
+	if isGone(err) {
 		return
 	}
 	f.Kind, f.Detail = Unreadable, err.Error()

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// again is how many times a file that changes meanwhile is looked at once more before it is called bad.
+	// again is how many times what changes meanwhile is looked at once more before it is called bad.
 	again      = 3
 	againPause = 100 * time.Millisecond
 )
@@ -45,7 +45,17 @@ type look struct {
 	plain   bool
 }
 
-// check looks at a file, again if it changes meanwhile, and reports the last look.
+// pause lets others finish what they are at; false means that the context has ended.
+func (r *run) pause() bool {
+	select {
+	case <-r.ctx.Done():
+		return false
+	case <-time.After(againPause):
+		return true
+	}
+}
+
+// check looks at a file, again if it changes meanwhile, or whose it is, and reports the last look.
 func (w *worker) check(j job) {
 	defer j.at.dir.Release()
 	path := join(j.at.view, j.name)
@@ -57,13 +67,20 @@ func (w *worker) check(j job) {
 		if w.ctx.Err() != nil || l.gone {
 			return
 		}
-		if len(l.bad) == 0 || !l.changed || try == again {
+		if len(l.bad) == 0 || try == again {
 			break
 		}
-		select {
-		case <-w.ctx.Done():
+		if l.answer.kind != "" && w.handedOver(&j.at) { // no key of those who had the mailbox when its header was read
+			if !w.wanted(j.at) {
+				return
+			}
+			continue
+		}
+		if !l.changed {
+			break
+		}
+		if !w.pause() {
 			return
-		case <-time.After(againPause):
 		}
 	}
 	for _, f := range l.bad {
@@ -131,7 +148,7 @@ func (w *worker) look(j job) look {
 
 // failed is the look at a file that the lower filesystem does not give.
 func (w *worker) failed(j job, err error) look {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
+	if isGone(err) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
 		return look{gone: true}
 	}
 	f := j.finding()

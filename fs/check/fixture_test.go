@@ -136,6 +136,7 @@ func (f *fixture) enroll(u account.User) {
 		ContentKeys: []records.ContentKey{{ID: f.now[u].ID, Created: now, State: records.Current, Sealed: sealed}},
 	}
 	copy(rec.Public[:], f.public[u].Bytes())
+	rand.Read(rec.Salt[:])
 	must(f, home.Create(rec))
 }
 

@@ -74,17 +74,26 @@ func (r *run) hidden(p place, stored string) {
 	}
 }
 
-// shadow reports a plain or plain-named entry that another entry hides (N8).
+// shadow reports a plain or plain-named entry that another entry hides (N8). A conversion has both for a moment.
 func (r *run) shadow(p place, name string, s names.Stored) {
 	if !r.wanted(p) {
 		return
 	}
-	first, ok := r.candidate(p, name)
-	if !ok || first.Name == s.Name {
-		return
-	}
-	if _, err := p.dir.Stat(s.Name); err != nil {
-		return // a conversion came to its end meanwhile
+	var first names.Stored
+	for try := 0; ; try++ {
+		var ok bool
+		if first, ok = r.candidate(p, name); !ok || first.Name == s.Name {
+			return
+		}
+		if _, err := p.dir.Stat(s.Name); err != nil {
+			return
+		}
+		if try == again {
+			break
+		}
+		if !r.pause() {
+			return
+		}
 	}
 	f := p.finding(name, s.Name)
 	f.Kind, f.Detail = Shadowed, "hidden by "+first.Name+", which has the same name in the view"
@@ -93,21 +102,34 @@ func (r *run) shadow(p place, name string, s names.Stored) {
 
 // candidate finds the stored entry that counts for a view name (N8, N9).
 func (r *run) candidate(p place, name string) (names.Stored, bool) {
-	var found names.Stored
-	ok := false
-	r.codec.Candidates(name, p.root, func(s names.Stored) bool {
-		if _, err := p.dir.Stat(s.Name); err != nil {
-			return false
-		}
-		if s.Kind.Broken() && s.Long {
-			if _, side := r.sideName(p.dir, names.Stored{Name: s.Name, Kind: names.Encrypted, Long: true}); !side.Kind.Broken() {
-				return false // it has a view name, which is not this one
-			}
-		}
-		found, ok = s, true
-		return true
+	return r.first(name, p.root, func(s names.Stored) bool { return r.counts(p, s) })
+}
+
+// first returns the first stored entry that counts.
+func (r *run) first(name string, root bool, counts func(names.Stored) bool) (found names.Stored, ok bool) {
+	var all []names.Stored
+	r.codec.Candidates(name, root, func(s names.Stored) bool {
+		all = append(all, s)
+		ok = counts(s)
+		return ok
 	})
-	return found, ok
+	if ok {
+		return all[len(all)-1], true
+	}
+	// A conversion may have renamed the entry after the first name was tried and before the one it had was.
+	return all[0], counts(all[0])
+}
+
+// counts says whether s, as Candidates gives it, is there and stands for the name that is looked for.
+func (r *run) counts(p place, s names.Stored) bool {
+	if _, err := p.dir.Stat(s.Name); err != nil {
+		return false
+	}
+	if s.Kind.Broken() && s.Long {
+		_, side := r.sideName(p.dir, names.Stored{Name: s.Name, Kind: names.Encrypted, Long: true})
+		return side.Kind.Broken() // or it has a view name, which is not this one
+	}
+	return true
 }
 
 // sideName reads the side entry of a long name; without a right one s becomes damaged.

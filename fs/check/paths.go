@@ -73,26 +73,41 @@ func within(root, p string) (string, bool) {
 func (r *run) find(components []string, stored bool) (target, error) {
 	p := r.rootPlace()
 	p.dir.Retain()
-	for i, c := range components {
-		name, s, err := r.component(p, c, stored)
-		if err != nil || i == len(components)-1 {
-			if err != nil {
-				p.dir.Release()
-			}
-			return target{p, s.Name}, err
-		}
-		next := p.child(name, s)
-		next.dir, err = p.dir.OpenDir(s.Name)
+	last := len(components) - 1
+	for _, c := range components[:last] {
+		next, err := r.enter(p, c, stored)
 		p.dir.Release()
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-			return target{}, ErrNotFound
-		}
 		if err != nil {
 			return target{}, err
 		}
-		p = r.identify(next)
+		p = next
 	}
-	return target{}, ErrNotFound
+	_, s, err := r.component(p, components[last], stored)
+	if err != nil {
+		p.dir.Release()
+	}
+	return target{p, s.Name}, err
+}
+
+// enter opens the directory that component c of a path names in p.
+func (r *run) enter(p place, c string, stored bool) (place, error) {
+	for try := 0; ; try++ {
+		name, s, err := r.component(p, c, stored)
+		if err != nil {
+			return place{}, err
+		}
+		next := p.child(name, s)
+		next.dir, err = p.dir.OpenDir(s.Name)
+		switch {
+		case err == nil:
+			return r.identify(next), nil
+		case isGone(err) && try < again: // perhaps a conversion has renamed it
+		case isGone(err), errors.Is(err, unix.ENOTDIR):
+			return place{}, ErrNotFound
+		default:
+			return place{}, err
+		}
+	}
 }
 
 // component finds one component of a path in p, without reporting anything.

@@ -64,10 +64,7 @@ func (k *recordsRun) storeError() error {
 		return err
 	}
 	defer dir.Release()
-	b, err := readFile(dir, storeName)
-	if err == nil {
-		_, err = records.ParseStore(b, k.o.Site.RecordMAC)
-	}
+	_, err = parseFile(dir, storeName, k.o.Site.RecordMAC, records.ParseStore)
 	return err
 }
 
@@ -139,11 +136,7 @@ func (k *recordsRun) all() error {
 
 func (k *recordsRun) storeRecord(dir *backing.Dir, path string) {
 	path = join(path, storeName)
-	b, err := k.read(dir, storeName, path, "")
-	if err == nil {
-		_, err = records.ParseStore(b, k.o.Site.RecordMAC)
-	}
-	if err != nil {
+	if _, err := read(k, dir, storeName, path, "", records.ParseStore); err != nil {
 		k.found(Finding{Kind: StoreRecord, Store: path, Detail: reason(err)})
 	}
 }
@@ -181,17 +174,15 @@ func (k *recordsRun) hashed(users *backing.Dir, name string) account.User {
 		return ""
 	}
 	defer dir.Release()
-	for _, file := range []string{recordName, previousName, forgottenName} {
-		b, err := readFile(dir, file)
-		if err != nil {
-			continue
-		}
-		if gone, err := records.ParseForgotten(b, k.o.Site.RecordMAC); err == nil && gone.User.Escape() == name {
-			return gone.User
-		}
-		if rec, err := records.ParseUser(b, k.o.Site.RecordMAC); err == nil && rec.User.Escape() == name {
+	for _, file := range []string{recordName, previousName} {
+		rec, err := parseFile(dir, file, k.o.Site.RecordMAC, records.ParseUser)
+		if err == nil && rec.User.Escape() == name {
 			return rec.User
 		}
+	}
+	gone, err := parseFile(dir, forgottenName, k.o.Site.RecordMAC, records.ParseForgotten)
+	if err == nil && gone.User.Escape() == name {
+		return gone.User
 	}
 	return ""
 }

@@ -35,7 +35,7 @@ func (k *recordsRun) user(users *backing.Dir, name, path string, u account.User)
 	}
 	defer dir.Release()
 	d := &userDir{k, dir, path, name, u}
-	hasDelivery, kept, forgotten := false, false, false
+	hasDelivery, kept := false, false
 	err = k.list(dir, path, u, func(entry string) error {
 		switch entry {
 		case recordName, previousName:
@@ -46,7 +46,7 @@ func (k *recordsRun) user(users *backing.Dir, name, path string, u account.User)
 			kept = true
 			d.note(entry)
 		case forgottenName:
-			forgotten = d.note(entry)
+			d.note(entry)
 		default:
 			k.other(path, entry, u)
 		}
@@ -55,20 +55,25 @@ func (k *recordsRun) user(users *backing.Dir, name, path string, u account.User)
 	if err != nil {
 		return err
 	}
-	d.record(hasDelivery, kept, forgotten)
+	d.record(hasDelivery, kept)
 	return nil
 }
 
 // record checks the user's record and the one before it (K10, K13). A user who was forgotten, or of whom there is but a
 // small record, may have none.
-func (d *userDir) record(hasDelivery, kept, forgotten bool) {
+func (d *userDir) record(hasDelivery, kept bool) {
 	rec, err := d.readRecord(recordName)
 	prev, prevErr := d.readRecord(previousName)
 	missing, prevMissing := errors.Is(err, unix.ENOENT), errors.Is(prevErr, unix.ENOENT)
 	f := Finding{Kind: RecordDamaged, Store: join(d.path, recordName), User: string(d.user)}
+	if missing && (prevMissing || prevErr == nil) {
+		if gone, ok := d.forgotten(); ok && (prevMissing || prev.Salt == gone.Salt) {
+			return
+		}
+	}
 	switch {
 	case err == nil:
-	case missing && prevMissing && (forgotten || kept && !hasDelivery):
+	case missing && prevMissing && kept && !hasDelivery:
 		return
 	case missing && prevMissing && !hasDelivery:
 		f.Kind, f.Store, f.Detail = Leftover, d.path, "a directory without a record: an enrolment that was broken off"
@@ -131,11 +136,7 @@ func (d *userDir) index(rec, prev *records.User, unsupported bool) {
 }
 
 func (d *userDir) readRecord(name string) (*records.User, error) {
-	b, err := d.read(d.dir, name, join(d.path, name), d.user)
-	if err != nil {
-		return nil, err
-	}
-	rec, err := records.ParseUser(b, d.o.Site.RecordMAC)
+	rec, err := read(d.recordsRun, d.dir, name, join(d.path, name), d.user, records.ParseUser)
 	if err != nil {
 		return nil, err
 	}
@@ -169,13 +170,9 @@ func (d *userDir) deliveries(path string) error {
 
 func (d *userDir) delivery(dir *backing.Dir, path, name string, id secret.ID) {
 	info := keyInfo{user: d.user, delivery: true}
-	b, err := d.read(dir, name, path, d.user)
+	rec, err := read(d.recordsRun, dir, name, path, d.user, records.ParseDelivery)
 	if errors.Is(err, unix.ENOENT) {
 		return // the daemon has destroyed it meanwhile
-	}
-	var rec *records.Delivery
-	if err == nil {
-		rec, err = records.ParseDelivery(b, d.o.Site.RecordMAC)
 	}
 	f := Finding{Kind: DeliveryDamaged, Store: path, User: string(d.user)}
 	switch {
