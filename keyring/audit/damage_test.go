@@ -154,6 +154,32 @@ func TestFilesGone(t *testing.T) {
 	}
 }
 
+// TestVerifyBesideWriters lets chains begin, go on, and reach another month while a verification is between heads and
+// segments.
+func TestVerifyBesideWriters(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	mx1 := b.open("mx1")
+	b.some(mx1, 3)
+	dir, err := openDir(b.store, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	heads, err := openHeads(dir, b.keys.Audit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.some(mx1, 2)
+	b.clock = time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
+	b.some(mx1, 4)
+	b.some(b.open("mx2"), 4)
+	var s Summary
+	if err := s.judge(dir, heads, b.keys.Audit); err != nil || len(s.Problems) > 0 || s.Hosts != 2 || s.Segments != 3 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 // TestSegmentsGone goes on with the numbers that were given away, and says in the log that lines are gone.
 func TestSegmentsGone(t *testing.T) {
 	t.Parallel()

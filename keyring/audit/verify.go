@@ -64,36 +64,55 @@ func Verify(store string, s *site.Keys) (Summary, error) {
 		return sum, fmt.Errorf("cannot read the audit log: %w", err)
 	}
 	defer dir.Close()
-	// Heads first: lines that are added meanwhile do no harm.
-	all, hosts, others, err := segments(dir)
+	// Heads first, and only then which segments there are: lines and segments that are added meanwhile do no harm.
+	heads, err := openHeads(dir, s.Audit)
 	if err != nil {
 		return sum, fmt.Errorf("cannot read the audit log: %w", err)
 	}
-	heads := make(map[string]position)
-	for _, host := range hosts {
-		if heads[host], err = openHead(dir, host, s.Audit); err != nil {
-			return sum, fmt.Errorf("cannot read the audit log: %w", err)
-		}
+	err = sum.judge(dir, heads, s.Audit)
+	return sum, err
+}
+
+// judge checks the segments that are there now against heads that were read before.
+func (s *Summary) judge(dir *os.File, heads map[string]position, key *secret.Key) error {
+	all, _, others, err := segments(dir)
+	if err != nil {
+		return fmt.Errorf("cannot read the audit log: %w", err)
 	}
 	for _, name := range others {
-		sum.add(Problem{Kind: Foreign, Segment: name, Detail: "it does not belong to the audit log"})
+		s.add(Problem{Kind: Foreign, Segment: name, Detail: "it does not belong to the audit log"})
 	}
 	for _, of := range byHost(all) {
-		sum.Hosts++
-		sum.Segments += len(of)
+		s.Hosts++
+		s.Segments += len(of)
 		host := of[0].host
-		v := &verifier{sum: &sum, head: heads[host]}
+		v := &verifier{sum: s, head: heads[host]}
 		delete(heads, host)
-		if err := v.host(dir, of, s.Audit); err != nil {
-			return sum, err
+		if err := v.host(dir, of, key); err != nil {
+			return err
 		}
 	}
 	for host, h := range heads {
 		if h.seq > 0 {
-			sum.add(Problem{Kind: Cut, Segment: headName(host), Damage: true, Detail: fmt.Sprintf("all %d lines of the host are missing", h.seq)})
+			s.add(Problem{Kind: Cut, Segment: headName(host), Damage: true, Detail: fmt.Sprintf("all %d lines of the host are missing", h.seq)})
 		}
 	}
-	return sum, nil
+	return nil
+}
+
+// openHeads reads what the heads of all chains say.
+func openHeads(dir *os.File, key *secret.Key) (map[string]position, error) {
+	_, hosts, _, err := segments(dir)
+	if err != nil {
+		return nil, err
+	}
+	heads := make(map[string]position)
+	for _, host := range hosts {
+		if heads[host], err = openHead(dir, host, key); err != nil {
+			return nil, err
+		}
+	}
+	return heads, nil
 }
 
 func openHead(dir *os.File, host string, key *secret.Key) (position, error) {
@@ -124,8 +143,9 @@ type gap struct {
 
 // verifier follows the chain of one host.
 type verifier struct {
-	sum  *Summary
-	head position
+	sum   *Summary
+	head  position
+	began bool // the head was not there at first, but is now
 
 	at   position // the last line in its place
 	bad  uint64   // lines since then that do not authenticate
@@ -157,6 +177,14 @@ func (v *verifier) host(dir *os.File, of []segment, key *secret.Key) error {
 			v.add(Unreadable, f, true, "%v", f.err)
 			return nil
 		}
+	}
+	if v.head.seq == 0 {
+		// The first lines of the chain may have been written since the heads were read.
+		late, err := openHead(dir, of[0].host, key)
+		if err != nil {
+			return err
+		}
+		v.began = late.seq > 0
 	}
 	v.end(of)
 	return nil
@@ -219,7 +247,7 @@ func (v *verifier) end(of []segment) {
 	case v.head.seq > v.at.seq+v.bad:
 		v.sum.add(Problem{Kind: Cut, Segment: last, Damage: true,
 			Detail: fmt.Sprintf("lines %d to %d are missing at the end", v.at.seq+v.bad+1, v.head.seq)})
-	case v.head.seq == 0 && v.at.seq > 0:
+	case v.head.seq == 0 && !v.began && v.at.seq > 0:
 		v.sum.add(Problem{Kind: Noted, Segment: last, Detail: "the head of the chain is missing or damaged: lines cut off at the end would not show"})
 	}
 }
