@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/site"
@@ -288,33 +286,6 @@ func TestReadEnds(t *testing.T) {
 	n := 0
 	if err := Read(b.store, b.keys, "", func(Event) error { n++; return stop }); !errors.Is(err, stop) || n != 1 {
 		t.Errorf("%d, %v", n, err)
-	}
-}
-
-func TestBusy(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	l := b.open("mx1")
-	b.some(l, 1)
-	f, err := os.OpenFile(b.path("mx1.head"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	l.Record(Event{User: "alice", What: Unlock})
-	if l.Lost() != 1 || !strings.Contains(b.said.String(), "lost an event") {
-		t.Errorf("%d lost; log: %s", l.Lost(), b.said)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b.some(l, 1)
-	s := b.wantKinds(Noted)
-	if l.Lost() != 0 || s.Damaged() || !strings.Contains(s.Problems[0].Detail, "1 events from 2026-01-02") {
-		t.Errorf("%d lost, %+v", l.Lost(), s)
 	}
 }
 

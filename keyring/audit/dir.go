@@ -10,9 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockWait bounds how long an event waits for another process that writes; a login must not hang.
+// How long another process that writes is waited for.
 const (
-	lockWait  = 3 * time.Second
+	lockWait  = 3 * time.Second  // by an event: a login must not hang
+	closeWait = 15 * time.Second // by Close: a daemon that starts again waits for that
 	lockPause = 5 * time.Millisecond
 )
 

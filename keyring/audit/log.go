@@ -26,12 +26,15 @@ type Log struct {
 	log   *slog.Logger
 	now   func() time.Time
 	wait  time.Duration // how long an event waits for another process that writes
+	last  time.Duration // how long Close does
+	most  int           // events that wait in memory
 
 	mu     sync.Mutex
 	closed bool
 	at     position // the end of the chain as this process last saw it; guarded by mu, as all below
 	synced position // as far as the chain is durable
 	lost   losses
+	queue  []Event // those that found the log locked, in their order
 }
 
 // losses counts events that could not be written, until a line says so.
@@ -54,7 +57,7 @@ func Open(store string, s *site.Keys, log *slog.Logger) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the name of this host for the audit log: %w", err)
 	}
-	return &Log{store: store, host: host, key: s.Audit, log: log, now: time.Now, wait: lockWait}, nil
+	return &Log{store: store, host: host, key: s.Audit, log: log, now: time.Now, wait: lockWait, last: closeWait, most: maxQueue}, nil
 }
 
 // Record appends an event and tells the log of the program when that fails. It is what keyring.Options.Audit wants.
@@ -64,22 +67,26 @@ func (l *Log) Record(e Event) {
 	}
 }
 
-// Append adds an event at the end of the chain. Events other than Unlock and Lock are durable when it returns. On an
-// error, the event is lost: it is counted, and the next event that can be written is preceded by a line that says so.
-// Append waits for other writers for three seconds at most; errors are ErrBusy, ErrClosed, secret.ErrWiped, and those of
-// the system, such as ENOSPC.
+// Append adds an event at the end of the chain. Events other than Unlock and Lock are durable when it returns, unless
+// another process kept the log locked for three seconds: then the event stays in memory, and is written with those that
+// follow as soon as the log is free. On an error, the event is lost: it is counted, and the next event that can be written
+// is preceded by a line that says so. Errors are ErrClosed, ErrBusy when too many events wait already, secret.ErrWiped, and
+// those of the system, such as ENOSPC.
 func (l *Log) Append(e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return ErrClosed
 	}
-	if err := l.append(e); err != nil {
+	var err error
+	if len(l.queue) > 0 {
+		err = l.enqueue(e) // nobody waits for a log that is known to be locked
+	} else if err = l.append(l.wait, e); errors.Is(err, ErrBusy) {
+		err = l.enqueue(e)
+	}
+	if err != nil {
 		l.lost.add(l.now(), err)
 		return fmt.Errorf("cannot write the audit log: %w", err)
-	}
-	if e.synced() {
-		l.log.Info("audit", "what", e.What, "user", string(e.User), "by", e.By, "seq", l.at.seq, "mac", l.at.mac.String())
 	}
 	return nil
 }
@@ -91,7 +98,8 @@ func (l *Log) Lost() int {
 	return l.lost.count
 }
 
-// Close makes the chain durable, and says in it what was lost if that is possible now. It is idempotent.
+// Close makes the chain durable, and writes what still waits; it waits longer for that than Append, 15 seconds at most.
+// It says in the chain what was lost if that is possible now. It is idempotent.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,10 +107,13 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
-	if l.lost.count == 0 && l.at == l.synced {
+	if len(l.queue) == 0 && l.lost.count == 0 && l.at == l.synced {
 		return nil
 	}
-	if err := l.append(Event{}); err != nil {
+	if err := l.append(l.last, l.queue...); err != nil {
+		if n := len(l.queue); n > 0 {
+			l.log.Error("the audit log lost events", "events", n, "err", err)
+		}
 		return fmt.Errorf("cannot complete the audit log: %w", err)
 	}
 	return nil
@@ -120,8 +131,8 @@ func (s *losses) event() Event {
 		s.first.UTC().Format(time.RFC3339), s.last.UTC().Format(time.RFC3339), s.reason)}
 }
 
-// append writes the event, or only what the log has to say of itself if it is the zero event.
-func (l *Log) append(e Event) error {
+// append writes events, or only what the log has to say of itself if there are none.
+func (l *Log) append(wait time.Duration, events ...Event) error {
 	dir, err := openDir(l.store, true)
 	if err != nil {
 		return err
@@ -132,7 +143,7 @@ func (l *Log) append(e Event) error {
 		return err
 	}
 	defer headFile.Close() // releases the lock
-	if err := lockFile(headFile, l.wait); err != nil {
+	if err := lockFile(headFile, wait); err != nil {
 		return err
 	}
 	w := &writer{dir: dir, head: headFile, host: l.host, key: l.key}
@@ -143,10 +154,15 @@ func (l *Log) append(e Event) error {
 	if l.lost.count > 0 {
 		w.notes = append(w.notes, l.lost.event())
 	}
-	err = w.write(e, l.now())
-	if err == nil {
-		l.lost = losses{}
-		l.at, l.synced = w.at, w.durable
+	if err := w.write(events, l.now()); err != nil {
+		return err
 	}
-	return err
+	l.lost = losses{}
+	l.at, l.synced = w.at, w.durable
+	for _, e := range events {
+		if e.synced() {
+			l.log.Info("audit", "what", e.What, "user", string(e.User), "by", e.By, "seq", l.at.seq, "mac", l.at.mac.String())
+		}
+	}
+	return nil
 }

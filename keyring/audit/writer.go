@@ -124,12 +124,9 @@ func (w *writer) dropTorn(f *os.File, end, size int64) error {
 	return nil
 }
 
-// write appends the notes and the event. The zero event stands for none.
-func (w *writer) write(e Event, now time.Time) error {
-	events := w.notes
-	if e.What != "" {
-		events = append(events, e)
-	}
+// write appends the notes and the events.
+func (w *writer) write(added []Event, now time.Time) error {
+	events := slices.Concat(w.notes, added)
 	month := max(monthOf(now), w.at.month)
 	if w.file == nil || w.at.month != month {
 		if err := w.begin(month); err != nil {
@@ -139,7 +136,8 @@ func (w *writer) write(e Event, now time.Time) error {
 	if w.at.offset == 0 {
 		events = slices.Insert(events, 0, Event{What: Begin})
 	}
-	return w.put(events, now, e.What == "" || e.synced() || len(events) > 1)
+	sync := len(added) != 1 || added[0].synced() || len(events) > 1
+	return w.put(events, now, sync)
 }
 
 // begin opens the segment of a new month. What it will refer to is durable before.
