@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,6 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/export"
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
 	"github.com/mailcryptfs/mailcryptfs/fs/offline"
-	"github.com/mailcryptfs/mailcryptfs/keyring"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/audit"
 	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
@@ -132,51 +132,6 @@ func (e *exportVerb) run(ctx context.Context, u account.User) error {
 	return e.export(ctx, c, store, u, dest)
 }
 
-// unlock opens the user's keys: by the secret that is given, else by the entry in the keyring. A user who is not enrolled
-// needs no key.
-func (e *exportVerb) unlock(ctx context.Context, c config.Config, keys *site.Keys, u account.User) (*keyring.Offline, error) {
-	dir := c.Keyring
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		dir = "" // no daemon has run since the machine started
-	}
-	o, err := keyring.OpenOffline(c.Store, dir, keys)
-	if err != nil {
-		return nil, ui.Fail(ui.ExitIOErr, "mailcryptfs verify", err)
-	}
-	if err := e.prove(ctx, o, u); err != nil {
-		o.Close()
-		return nil, err
-	}
-	return o, nil
-}
-
-func (e *exportVerb) prove(ctx context.Context, o *keyring.Offline, u account.User) error {
-	if e.proof.given() {
-		given, err := e.proof.read(e.app, string(u), "Password of "+ui.Safe(string(u)))
-		if err != nil {
-			return err
-		}
-		defer given.Wipe()
-		proof, err := proofOf(given)
-		if err != nil {
-			return explain(string(u), err)
-		}
-		return explain(string(u), translate(o.UnlockProof(ctx, u, proof)))
-	}
-	if errors.Is(o.Warning(u), secret.ErrNotEnrolled) {
-		return nil
-	}
-	err := o.UnlockByEntry(u)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, secret.ErrLocked):
-		return ui.Failf(ui.ExitNoPerm, "mailcryptfs unlock "+ui.Quote(string(u))+", or give the password, the recovery code or the recovery key, see: mailcryptfs export --help",
-			"%s is locked: the user's key is needed", ui.Safe(string(u)))
-	}
-	return ui.Fail(ui.ExitIOErr, "mailcryptfs verify", err)
-}
-
 // anyMail keeps a name that was misspelt from becoming an empty directory.
 func (e *exportVerb) anyMail(store *offline.Store, u account.User) error {
 	places, err := store.Places(u)
@@ -203,17 +158,25 @@ func (e *exportVerb) dest(u account.User) (export.Dest, error) {
 	case "":
 		d, err = export.NewDirectory(e.dir)
 	case "-":
-		d, err = export.NewTar(e.out, u.Escape(), nil)
+		d, err = export.NewTar(e.out, u.Escape(), spoolDir(), nil)
 	default:
 		var f *os.File
 		if f, err = os.OpenFile(e.tar, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
-			d, err = export.NewTar(f, u.Escape(), func() error { return errors.Join(f.Sync(), f.Close()) })
+			d, err = export.NewTar(f, u.Escape(), filepath.Dir(e.tar), func() error { return errors.Join(f.Sync(), f.Close()) })
 		}
 	}
 	if err != nil {
 		return nil, ui.Fail(ui.ExitCantCreate, "name a new directory or file, on a disk that only you can read", err)
 	}
 	return d, nil
+}
+
+// spoolDir is where a tar stream keeps an mbox file until its size is known: /tmp may lie in memory.
+func spoolDir() string {
+	if dir := os.Getenv("TMPDIR"); dir != "" {
+		return dir
+	}
+	return "/var/tmp"
 }
 
 // audit tells the user of the export, before the first byte. A store that cannot be written to, such as a backup, does

@@ -1,21 +1,28 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 )
 
 // usersOf lists the users who have a directory in the view, by the user template (user in mailcryptfs.toml(5)), ordered
-// by name.
+// by name. A directory that is removed meanwhile has no users.
 func usersOf(view, template string) ([]string, error) {
 	parts := strings.Split(template, "/")
 	var users []string
-	err := walkTemplate(view, parts, map[string]string{}, func(values map[string]string) {
+	entries, err := os.ReadDir(view)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list users: %w", err)
+	}
+	err = walkTemplate(view, entries, parts, map[string]string{}, func(values map[string]string) {
 		name := values["%u"]
 		if name == "" {
 			name = values["%n"]
@@ -31,16 +38,8 @@ func usersOf(view, template string) ([]string, error) {
 	return users, err
 }
 
-// walkTemplate calls found for every directory below dir that fits the components.
-func walkTemplate(dir string, parts []string, values map[string]string, found func(map[string]string)) error {
-	if len(parts) == 0 {
-		found(values)
-		return nil
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("cannot list users: %w", err)
-	}
+// walkTemplate calls found for every directory below dir, whose entries are given, that fits the components.
+func walkTemplate(dir string, entries []os.DirEntry, parts []string, values map[string]string, found func(map[string]string)) error {
 	before, variable, after := cutVariable(parts[0])
 	for _, e := range entries {
 		name := e.Name()
@@ -51,7 +50,19 @@ func walkTemplate(dir string, parts []string, values map[string]string, found fu
 		if variable != "" {
 			values[variable] = name[len(before) : len(name)-len(after)]
 		}
-		if err := walkTemplate(filepath.Join(dir, name), parts[1:], values, found); err != nil {
+		if len(parts) == 1 {
+			found(values)
+			continue
+		}
+		sub := filepath.Join(dir, name)
+		below, err := os.ReadDir(sub)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESTALE) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("cannot list users: %w", err)
+		}
+		if err := walkTemplate(sub, below, parts[1:], values, found); err != nil {
 			return err
 		}
 	}

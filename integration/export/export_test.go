@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -327,50 +326,6 @@ func damage(t testing.TB, s *harness.Site, size int, do func(*os.File) error) {
 	f, err := os.OpenFile(found, os.O_RDWR, 0)
 	must(t, err)
 	must(t, errors.Join(do(f), f.Close()))
-}
-
-// TestBusyMailbox changes flags and delivers while a user is exported: no message is missed.
-func TestBusyMailbox(t *testing.T) {
-	s := harness.Start(t, harness.Options{})
-	s.Enroll(t, "alice")
-	s.Unlock(t, "alice")
-	root := harness.Maildir(t, 0, s.View, "alice")
-	const messages = 400
-	for i := range messages {
-		must(t, os.WriteFile(fmt.Sprintf("%s/new/%d.M1.mail", root, i), []byte(message(fmt.Sprint(i), 200)), 0o600))
-	}
-	stop := make(chan struct{})
-	var busy sync.WaitGroup
-	busy.Go(func() {
-		for round := 0; ; round++ {
-			for i := range messages {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				for _, from := range []string{fmt.Sprintf("%s/new/%d.M1.mail", root, i), fmt.Sprintf("%s/cur/%d.M1.mail:2,S", root, i), fmt.Sprintf("%s/cur/%d.M1.mail:2,FS", root, i)} {
-					to := fmt.Sprintf("%s/cur/%d.M1.mail:2,%s", root, i, []string{"S", "FS"}[round%2])
-					if from != to && os.Rename(from, to) == nil {
-						break
-					}
-				}
-			}
-		}
-	})
-	out := harness.Dir(t)
-	r := s.Call(t, nil, "export", "alice", out+"/d")
-	close(stop)
-	busy.Wait()
-	expect(t, r, 0, "exported alice", "")
-	got := map[string]bool{}
-	for name := range readDir(t, out+"/d") {
-		base, _, _ := strings.Cut(filepath.Base(name), ":")
-		got[base] = true
-	}
-	if len(got) != messages {
-		t.Errorf("%d of %d messages", len(got), messages)
-	}
 }
 
 func TestRefused(t *testing.T) {

@@ -13,10 +13,12 @@ import (
 // box is a mailbox of a mail server that keeps messages in other files than maildir's.
 type box struct {
 	*exporter
-	dir   *offline.Dir // where the messages lie
-	at    []string     // for messages to people
-	name  []string     // of the folder; none for the INBOX
-	items []item
+	dir  *offline.Dir // where the messages lie
+	at   []string     // for messages to people
+	name []string     // of the folder; none for the INBOX
+	item func(offline.Entry) (item, bool)
+
+	entries []offline.Entry // of dir, listed already; nil after the first pass
 }
 
 // item is one message of a box.
@@ -37,7 +39,6 @@ type extent struct {
 // write exports the box: as a maildir folder, or as an mbox file.
 func (b *box) write() error {
 	b.report.Folders++
-	slices.SortFunc(b.items, func(x, y item) int { return int(int64(x.uid) - int64(y.uid)) })
 	if b.Format == Mbox {
 		return b.mbox()
 	}
@@ -55,14 +56,15 @@ func (b *box) write() error {
 			return err
 		}
 	}
-	for _, it := range b.items {
-		if err := b.message(at, it); err != nil {
-			if err := b.failed(join(b.at, it.file), err); err != nil {
-				return err
-			}
+	return b.messages(func(it item, e extent, content io.Reader) error {
+		name := fmt.Sprintf("%d.U%d.mailcryptfs,S=%d:2,%s", e.modified.Unix(), it.uid, e.size, it.flags)
+		if err := b.put(join(at, "cur", name), e.size, e.modified, content); err != nil {
+			return err
 		}
-	}
-	return nil
+		b.report.Messages++
+		b.progress()
+		return nil
+	})
 }
 
 // uniqueDir gives a folder a path that no other one has.
@@ -71,81 +73,83 @@ func (b *box) uniqueDir(name string) []string {
 	return []string{strings.TrimSuffix(path[0], ".mbox")}
 }
 
-func (b *box) message(at []string, it item) error {
-	s, size, err := b.open(it)
-	if err != nil || s == nil {
-		return err
-	}
-	defer s.close()
-	content, err := steady(s.at, size)
-	if err != nil {
-		return err
-	}
-	name := fmt.Sprintf("%d.U%d.mailcryptfs,S=%d:2,%s", s.modified.Unix(), it.uid, size, it.flags)
-	if err := b.put(join(at, "cur", name), size, s.modified, content); err != nil {
-		return err
-	}
-	b.report.Messages++
-	b.progress()
-	return nil
-}
-
-// located is a message in an open file.
-type located struct {
-	source
-	at io.ReaderAt
-}
-
-// open opens the file of a message; nil for one that is gone since it was listed.
-func (b *box) open(it item) (*located, int64, error) {
-	f, err := b.dir.Open(it.file)
-	if gone(err) {
-		return nil, 0, nil
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	e, err := it.find(f)
-	if err != nil {
-		_ = f.Close()
-		return nil, 0, err
-	}
-	s := sourceOf(f, e.off, e.size)
-	s.modified = e.modified
-	return &located{*s, io.NewSectionReader(f, e.off, e.size)}, e.size, nil
-}
-
 func (b *box) mbox() error {
-	var parts []part
-	for _, it := range b.items {
-		p := part{flags: it.flags, keywords: it.keywords, open: func() (*source, error) {
-			s, _, err := b.open(it)
-			if s == nil {
-				return nil, err
-			}
-			return &s.source, err
-		}}
-		s, err := p.open()
-		if s == nil && err == nil {
-			continue
-		}
-		if err == nil {
-			var n counter
-			err = p.write(&n, s)
-			p.size = int64(n)
-			_ = s.close()
-		}
-		if err == nil {
-			parts = append(parts, p)
-			continue
-		}
-		if err := b.failed(join(b.at, it.file), err); err != nil {
-			return err
-		}
-	}
 	name := "INBOX"
 	if len(b.name) > 0 {
 		name = strings.Join(b.name, ".")
 	}
-	return b.putMbox(b.unique(nil, name), parts)
+	return b.stream(b.unique(nil, name), func(w io.Writer) error {
+		return b.messages(func(it item, e extent, content io.Reader) error {
+			return b.append(w, envelope{it.flags, it.keywords, e.modified}, content)
+		})
+	})
+}
+
+// messages calls do for each message of the box; errors of do are reported. One that is gone may have been expunged, or
+// have been encrypted at that moment: the next listing tells.
+func (b *box) messages(do func(item, extent, io.Reader) error) error {
+	seen := make(map[string]bool)
+	return b.settle(b.at, func(int) (more, missed bool, err error) {
+		items, err := b.items(seen)
+		if err != nil {
+			return false, false, err
+		}
+		for _, it := range items {
+			err := b.message(it, do)
+			if gone(err) {
+				missed = true
+				continue
+			}
+			seen[it.file] = true
+			if err != nil {
+				if err := b.failed(join(b.at, it.file), err); err != nil {
+					return true, missed, err
+				}
+			}
+		}
+		return len(items) > 0, missed, nil
+	})
+}
+
+// items lists the messages that were not seen, as they came.
+func (b *box) items(seen map[string]bool) ([]item, error) {
+	if b.dirs[show(b.at)]&unreadable != 0 {
+		return nil, nil
+	}
+	entries, err := b.entries, error(nil)
+	if b.entries = nil; entries == nil {
+		entries, err = b.dir.List()
+	}
+	if gone(err) {
+		b.missed++
+		return nil, nil
+	}
+	if err != nil {
+		return nil, b.unreadable(b.at, err)
+	}
+	var items []item
+	for _, entry := range entries {
+		if it, ok := b.item(entry); ok && !seen[entry.Name] {
+			items = append(items, it)
+		}
+	}
+	slices.SortFunc(items, func(x, y item) int { return int(int64(x.uid) - int64(y.uid)) })
+	return items, nil
+}
+
+func (b *box) message(it item, do func(item, extent, io.Reader) error) error {
+	f, err := b.dir.Open(it.file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	e, err := it.find(f)
+	if err != nil {
+		return err
+	}
+	content, err := steady(io.NewSectionReader(f, e.off, e.size), e.size)
+	if err != nil {
+		return err
+	}
+	return do(it, e, content)
 }

@@ -3,6 +3,7 @@ package export
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,20 +19,14 @@ func (e *exporter) cyrus(dir *offline.Dir, at []string) error {
 	}
 	entries, err := dir.List()
 	if err != nil {
-		return e.failed(at, err)
+		return err
 	}
-	b := &box{exporter: e, dir: dir, at: at, name: cyrusName(dir, at, string(e.User))}
-	isBox := false
-	for _, entry := range entries {
-		isBox = isBox || entry.Name == "cyrus.header"
-		digits, ok := strings.CutSuffix(entry.Name, ".")
-		uid, err := strconv.ParseUint(digits, 10, 32)
-		if ok && err == nil && entry.Type == 0 {
-			b.items = append(b.items, item{file: entry.Name, uid: uint32(uid)})
-		}
+	has := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e offline.Entry) bool { return e.Name == name })
 	}
-	if isBox {
-		b.index()
+	if has("cyrus.header") && e.first(at) {
+		b := &box{exporter: e, dir: dir, at: at, name: cyrusName(dir, at, string(e.User)), entries: entries}
+		b.item = cyrusItems(b.index(has(indexName)))
 		if err := b.write(); err != nil {
 			return err
 		}
@@ -40,18 +35,8 @@ func (e *exporter) cyrus(dir *offline.Dir, at []string) error {
 		if !entry.Type.IsDir() {
 			continue
 		}
-		sub, err := dir.Dir(entry.Name)
-		if gone(err) {
-			continue
-		}
-		if err == nil {
-			err = e.cyrus(sub, join(at, entry.Name))
-			sub.Close()
-		}
-		if err != nil {
-			if err := e.failed(join(at, entry.Name), err); err != nil {
-				return err
-			}
+		if err := e.sub(dir, entry.Name, join(at, entry.Name), e.cyrus); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -120,34 +105,37 @@ var flagBits = []struct {
 
 const expungedBit = 1 << 31
 
-// index adds flags and dates to the messages, and leaves out those that were expunged. A damaged index is reported; the
-// messages are exported all the same.
-func (b *box) index() {
+const indexName = "cyrus.index"
+
+// index reads what the index says of the messages. One that is damaged is reported, and the messages are exported all the
+// same; one that was listed and has gone went with its mailbox.
+func (b *box) index(listed bool) map[uint32]record {
 	records, err := readIndex(b.dir)
-	if err != nil {
-		_ = b.failed(join(b.at, "cyrus.index"), err) // the destination is not concerned
+	if err != nil && !(listed && gone(err)) {
+		_ = b.failed(join(b.at, indexName), err) // the destination is not concerned
 	}
-	items := b.items[:0]
-	for _, it := range b.items {
-		r, known := records[it.uid]
-		if r.expunged {
-			continue
-		}
-		it.flags = r.flags
-		it.find = func(f *offline.File) (extent, error) {
+	return records
+}
+
+// cyrusItems takes flags and dates of messages from the records, and leaves out what they say was expunged.
+func cyrusItems(records map[uint32]record) func(offline.Entry) (item, bool) {
+	return func(entry offline.Entry) (item, bool) {
+		digits, ok := strings.CutSuffix(entry.Name, ".")
+		uid, err := strconv.ParseUint(digits, 10, 32)
+		r, known := records[uint32(uid)]
+		find := func(f *offline.File) (extent, error) {
 			e := extent{size: f.Size, modified: f.ModTime}
 			if known {
 				e.modified = r.date
 			}
 			return e, nil
 		}
-		items = append(items, it)
+		return item{file: entry.Name, uid: uint32(uid), flags: r.flags, find: find}, ok && err == nil && entry.Type == 0 && !r.expunged
 	}
-	b.items = items
 }
 
 func readIndex(dir *offline.Dir) (map[uint32]record, error) {
-	f, err := dir.Open("cyrus.index")
+	f, err := dir.Open(indexName)
 	if err != nil {
 		return nil, err
 	}

@@ -18,39 +18,27 @@ const mailsName = "dbox-Mails"
 // dbox exports the mailboxes below a directory: <name>/dbox-Mails/u.<uid>, below a directory "mailboxes". Flags are in
 // Dovecot's index, which is not read.
 func (e *exporter) dbox(dir *offline.Dir, at []string) error {
-	if e.report.Folders == 0 && len(at) == 0 {
-		if err := e.dir(nil); err != nil {
-			return err
-		}
+	if err := e.dir(nil); err != nil {
+		return err
 	}
 	entries, err := dir.List()
 	if err != nil {
-		return e.failed(at, err)
+		return err
 	}
+	first := e.first(at)
 	for _, entry := range entries {
 		if !entry.Type.IsDir() {
-			if entry.Type != 0 {
+			if first && entry.Type != 0 {
 				e.report.Skipped++
 			}
 			continue
 		}
-		sub, err := dir.Dir(entry.Name)
-		if gone(err) {
-			continue
+		read := e.dbox
+		if entry.Name == mailsName {
+			read = e.dboxMails
 		}
-		path := join(at, entry.Name)
-		if err == nil {
-			if entry.Name == mailsName {
-				err = e.dboxMails(sub, path)
-			} else {
-				err = e.dbox(sub, path)
-			}
-			sub.Close()
-		}
-		if err != nil {
-			if err := e.failed(path, err); err != nil {
-				return err
-			}
+		if err := e.sub(dir, entry.Name, join(at, entry.Name), read); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -58,18 +46,17 @@ func (e *exporter) dbox(dir *offline.Dir, at []string) error {
 
 func (e *exporter) dboxMails(dir *offline.Dir, at []string) error {
 	entries, err := dir.List()
-	if err != nil {
+	if err != nil || !e.first(at) {
 		return err
 	}
-	b := &box{exporter: e, dir: dir, at: at, name: dboxName(at)}
-	for _, entry := range entries {
-		digits, ok := strings.CutPrefix(entry.Name, "u.")
-		uid, err := strconv.ParseUint(digits, 10, 32)
-		if ok && err == nil && entry.Type == 0 {
-			b.items = append(b.items, item{file: entry.Name, uid: uint32(uid), find: findDbox})
-		}
-	}
+	b := &box{exporter: e, dir: dir, at: at, name: dboxName(at), item: dboxItem, entries: entries}
 	return b.write()
+}
+
+func dboxItem(entry offline.Entry) (item, bool) {
+	digits, ok := strings.CutPrefix(entry.Name, "u.")
+	uid, err := strconv.ParseUint(digits, 10, 32)
+	return item{file: entry.Name, uid: uint32(uid), find: findDbox}, ok && err == nil && entry.Type == 0
 }
 
 // dboxName is the name of the mailbox whose messages lie at path; none for the INBOX.

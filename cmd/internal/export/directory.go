@@ -46,7 +46,18 @@ func (d *directory) Dir(path []string) error {
 	return d.root.Mkdir(name, 0o700)
 }
 
-func (d *directory) File(path []string, size int64, modified time.Time, r io.Reader) (err error) {
+func (d *directory) File(path []string, size int64, modified time.Time, r io.Reader) error {
+	err := d.Stream(path, func(w io.Writer) error {
+		n, err := io.Copy(w, r)
+		return errors.Join(err, short(n, size))
+	})
+	if err != nil || modified.IsZero() {
+		return err
+	}
+	return d.root.Chtimes(filepath.Join(path...), modified, modified)
+}
+
+func (d *directory) Stream(path []string, fill func(io.Writer) error) (err error) {
 	name := filepath.Join(path...)
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -57,13 +68,7 @@ func (d *directory) File(path []string, size int64, modified time.Time, r io.Rea
 			_ = d.root.Remove(name)
 		}
 	}()
-	if n, err := io.Copy(f, r); err != nil || n != size {
-		return errors.Join(err, short(n, size))
-	}
-	if modified.IsZero() {
-		return nil
-	}
-	return d.root.Chtimes(name, modified, modified)
+	return fill(f)
 }
 
 // Close makes everything durable at once: an fsync for each message would take hours for a large mailbox.

@@ -53,6 +53,8 @@ type Dest interface {
 	Dir(path []string) error
 	// File makes a file of exactly size bytes, which r gives, with a time of last change.
 	File(path []string, size int64, modified time.Time, r io.Reader) error
+	// Stream makes a file of which fill writes the content; its size is not known before.
+	Stream(path []string, fill func(io.Writer) error) error
 	// Close makes everything durable.
 	Close() error
 }
@@ -82,6 +84,9 @@ type exporter struct {
 	ctx    context.Context
 	report Report
 	taken  map[string]bool // paths of mbox files
+	dirs   map[string]state
+	found  int // directories of the store
+	missed int // directories that were listed and had gone
 }
 
 func (e *exporter) place(path []string) error {
@@ -95,11 +100,11 @@ func (e *exporter) place(path []string) error {
 	defer dir.Close()
 	switch e.Profile {
 	case "dovecot-sdbox":
-		return e.dbox(dir, nil)
+		return e.root(nil, func() error { return e.dbox(dir, nil) })
 	case "cyrus":
-		return e.cyrus(dir, path)
+		return e.root(path, func() error { return e.cyrus(dir, path) })
 	}
-	return e.tree(dir, nil, nil)
+	return e.root(nil, func() error { return e.tree(dir, nil, nil) })
 }
 
 // failed reports what cannot be read; a failure of the destination or of the context ends the export.
@@ -141,10 +146,47 @@ func (e *exporter) put(path []string, size int64, modified time.Time, r io.Reade
 		return err
 	}
 	if err := e.Dest.File(path, size, modified, r); err != nil {
-		return fmt.Errorf("%w: %s: %w", errDest, show(path), err)
+		return destError(path, err)
 	}
 	e.report.Bytes += size
 	return nil
+}
+
+// stream writes an mbox file to the destination.
+func (e *exporter) stream(path []string, fill func(io.Writer) error) error {
+	if err := e.ctx.Err(); err != nil {
+		return err
+	}
+	if err := check(path); err != nil {
+		return err
+	}
+	for i := range path[:len(path)-1] {
+		if err := e.dir(path[:i+1]); err != nil {
+			return err
+		}
+	}
+	var n counter
+	if err := e.Dest.Stream(path, func(w io.Writer) error { return fill(io.MultiWriter(w, &n)) }); err != nil {
+		return destError(path, err)
+	}
+	e.report.Bytes += int64(n)
+	return nil
+}
+
+// destError names the file at path in an error of the destination.
+func destError(path []string, err error) error {
+	if errors.Is(err, errDest) {
+		return fmt.Errorf("%s: %w", show(path), err)
+	}
+	return fmt.Errorf("%w: %s: %w", errDest, show(path), err)
+}
+
+// counter counts what is written to it.
+type counter int64
+
+func (c *counter) Write(b []byte) (int, error) {
+	*c += counter(len(b))
+	return len(b), nil
 }
 
 // copyFile exports a file as it is, to path.

@@ -1,12 +1,10 @@
 package export
 
 import (
-	"errors"
 	iofs "io/fs"
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/offline"
 )
@@ -32,7 +30,7 @@ func isRebuilt(name string) bool {
 func (e *exporter) tree(dir *offline.Dir, at, root []string) error {
 	entries, err := dir.List()
 	if err != nil {
-		return e.failed(at, err)
+		return err
 	}
 	has := func(name string) bool {
 		return slices.ContainsFunc(entries, func(e offline.Entry) bool { return e.Name == name && e.Type.IsDir() })
@@ -44,12 +42,13 @@ func (e *exporter) tree(dir *offline.Dir, at, root []string) error {
 			root = []string{}
 		}
 	}
-	if e.Format == Maildir {
+	first := e.first(at)
+	if first && e.Format == Maildir {
 		if err := e.dir(at); err != nil {
 			return err
 		}
 	}
-	if isFolder {
+	if first && isFolder {
 		e.report.Folders++
 		f := &folder{exporter: e, dir: dir, at: at, keywords: keywordsOf(dir)}
 		if err := f.export(root); err != nil {
@@ -60,26 +59,23 @@ func (e *exporter) tree(dir *offline.Dir, at, root []string) error {
 		if isFolder && slices.Contains([]string{"cur", "new", "tmp"}, entry.Name) || isRebuilt(entry.Name) {
 			continue
 		}
-		if err := e.entry(dir, entry, join(at, entry.Name), root); err != nil {
+		path := join(at, entry.Name)
+		switch {
+		case entry.Type.IsDir():
+			err = e.sub(dir, entry.Name, path, func(sub *offline.Dir, at []string) error { return e.tree(sub, at, root) })
+		case first:
+			err = e.entry(dir, entry, path)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// entry exports one entry of a directory that is no message.
-func (e *exporter) entry(dir *offline.Dir, entry offline.Entry, at, root []string) error {
+// entry exports one entry of a directory that is no message and no directory.
+func (e *exporter) entry(dir *offline.Dir, entry offline.Entry, at []string) error {
 	switch {
-	case entry.Type.IsDir():
-		sub, err := dir.Dir(entry.Name)
-		if gone(err) {
-			return nil
-		}
-		if err != nil {
-			return e.failed(at, err)
-		}
-		defer sub.Close()
-		return e.tree(sub, at, root)
 	case entry.Type != 0:
 		if entry.Type&iofs.ModeSymlink != 0 {
 			e.report.Skipped++
@@ -91,7 +87,8 @@ func (e *exporter) entry(dir *offline.Dir, entry offline.Entry, at, root []strin
 	err := e.copyFile(dir, entry.Name, at)
 	switch {
 	case gone(err):
-		return nil // gone since it was listed: it is none of the messages
+		e.notice(dir) // it is none of the messages, but what is with it may have gone too
+		return nil
 	case err != nil:
 		return e.failed(at, err)
 	}
@@ -146,50 +143,41 @@ func (f *folder) export(root []string) error {
 	})
 }
 
-// A folder is looked through again for messages that came or changed their names meanwhile: so many times, and for so long
-// as one that was listed is gone when it is opened.
-const (
-	relists   = 5
-	relisting = time.Minute
-)
-
-var errNames = errors.New("messages change their names faster than they can be read: export again")
-
 // messages calls do for each message of the folder. A message whose flags change meanwhile is looked for under its new
 // name; errors of do are reported.
 func (f *folder) messages(do func(sub *offline.Dir, m message) error) error {
-	for began, again := time.Now(), 0; ; again++ {
-		more, missed := false, false
+	return f.settle(f.at, func(pass int) (more, missed bool, err error) {
 		for _, sub := range subs {
-			dir, err := f.dir.Dir(sub)
-			if gone(err) {
+			at := join(f.at, sub)
+			if f.dirs[show(at)]&unreadable != 0 {
 				continue
 			}
-			if err != nil {
-				return f.failed(join(f.at, sub), err)
-			}
-			m, lost, err := f.inSub(dir, sub, again > 0, do)
-			dir.Close()
-			if err != nil {
-				return err
-			}
+			m, lost, err := f.inSub(sub, pass > 0, do)
 			more, missed = more || m, missed || lost
+			switch {
+			case gone(err): // there was none, or it went with the folder
+				f.notice(f.dir)
+			case err != nil:
+				if err := f.unreadable(at, err); err != nil {
+					return more, missed, err
+				}
+			}
 		}
-		switch {
-		case again > 0 && !more && !missed, !missed && again >= relists:
-			return nil
-		case missed && again >= relists && time.Since(began) > relisting:
-			return f.failed(f.at, errNames)
-		}
-	}
+		return more, missed, nil
+	})
 }
 
 // inSub goes through cur or new; with fresh, only what was not seen before. It tells whether there was something, and
 // whether something was gone when it was opened.
-func (f *folder) inSub(dir *offline.Dir, sub string, fresh bool, do func(*offline.Dir, message) error) (some, missed bool, err error) {
+func (f *folder) inSub(sub string, fresh bool, do func(*offline.Dir, message) error) (some, missed bool, err error) {
+	dir, err := f.dir.Dir(sub)
+	if err != nil {
+		return false, false, err
+	}
+	defer dir.Close()
 	entries, err := dir.List()
 	if err != nil {
-		return false, false, f.failed(join(f.at, sub), err)
+		return false, false, err
 	}
 	for _, entry := range entries {
 		m := message{sub, entry.Name}
@@ -204,7 +192,7 @@ func (f *folder) inSub(dir *offline.Dir, sub string, fresh bool, do func(*offlin
 		}
 		some = true
 		err := do(dir, m)
-		if gone(err) && !errors.Is(err, errDest) {
+		if gone(err) {
 			missed = true
 			continue
 		}

@@ -12,158 +12,51 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/fs/offline"
 )
 
-// part is one message of an mbox file. open is called twice: to see how long it becomes, and to write it.
-type part struct {
+// envelope is what an mbox file says of a message besides its content.
+type envelope struct {
 	flags    string // letters as in a maildir
 	keywords []string
-	size     int64 // in the mbox file
-	open     func() (*source, error)
-}
-
-// source is the open content of a message.
-type source struct {
-	io.Reader
 	modified time.Time
-	close    func() error
 }
 
 // mbox exports the folder as one file.
 func (f *folder) mbox(root []string) error {
-	var parts []part
-	err := f.messages(func(sub *offline.Dir, m message) error {
-		p := part{flags: m.flags(), keywords: f.named(m.flags()), open: func() (*source, error) { return f.reopen(m) }}
-		if err := p.measure(sub, m.name); err != nil {
-			return err
-		}
-		parts = append(parts, p)
-		return nil
+	return f.stream(f.mboxPath(root), func(w io.Writer) error {
+		return f.messages(func(sub *offline.Dir, m message) error {
+			file, err := sub.Open(m.name)
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			content, err := steady(file, file.Size)
+			if err != nil {
+				return err
+			}
+			return f.append(w, envelope{m.flags(), f.named(m.flags()), file.ModTime}, content)
+		})
 	})
-	if err != nil {
-		return err
-	}
-	return f.putMbox(f.mboxPath(root), parts)
 }
 
-// measure reads the message once.
-func (p *part) measure(dir *offline.Dir, name string) error {
-	file, err := dir.Open(name)
-	if err != nil {
+// append writes a message to an mbox file. The content is known to be readable: see steady.
+func (e *exporter) append(w io.Writer, v envelope, content io.Reader) error {
+	if err := e.ctx.Err(); err != nil {
 		return err
 	}
-	s := sourceOf(file, 0, file.Size)
-	defer s.close()
-	var n counter
-	if err := p.write(&n, s); err != nil {
-		return err
+	if err := v.write(w, content); err != nil {
+		return fmt.Errorf("%w: %w", errDest, err)
 	}
-	p.size = int64(n)
+	e.report.Messages++
+	e.progress()
 	return nil
-}
-
-func sourceOf(f *offline.File, off, size int64) *source {
-	return &source{Reader: &whole{r: io.NewSectionReader(f, off, size), left: size}, modified: f.ModTime, close: f.Close}
-}
-
-// whole fails where a file ends before it should.
-type whole struct {
-	r    io.Reader
-	left int64
-}
-
-func (w *whole) Read(b []byte) (int, error) {
-	n, err := w.r.Read(b)
-	w.left -= int64(n)
-	if errors.Is(err, io.EOF) && w.left > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-// reopen opens a message again, whose flags may have changed meanwhile.
-func (f *folder) reopen(m message) (*source, error) {
-	var found error
-	for _, sub := range append([]string{m.sub}, subs...) {
-		dir, err := f.dir.Dir(sub)
-		if err != nil {
-			found = err
-			continue
-		}
-		file, err := openBase(dir, m)
-		dir.Close()
-		if err == nil {
-			return sourceOf(file, 0, file.Size), nil
-		}
-		found = err
-	}
-	return nil, found
-}
-
-func openBase(dir *offline.Dir, m message) (*offline.File, error) {
-	file, err := dir.Open(m.name)
-	if !gone(err) {
-		return file, err
-	}
-	entries, listErr := dir.List()
-	if listErr != nil {
-		return nil, listErr
-	}
-	for _, e := range entries {
-		if (message{m.sub, e.Name}).base() == m.base() && e.Type == 0 {
-			return dir.Open(e.Name)
-		}
-	}
-	return nil, err
-}
-
-// putMbox writes an mbox file. Whatever could not be read was left out of parts already.
-func (e *exporter) putMbox(path []string, parts []part) error {
-	var size int64
-	for _, p := range parts {
-		size += p.size
-	}
-	for i := range path[:len(path)-1] {
-		if err := e.dir(path[:i+1]); err != nil {
-			return err
-		}
-	}
-	r, w := io.Pipe()
-	done := make(chan time.Time)
-	go func() {
-		newest, err := e.writeMbox(w, parts)
-		_ = w.CloseWithError(err) // nil gives io.EOF
-		done <- newest
-	}()
-	err := e.put(path, size, time.Time{}, r)
-	_ = r.CloseWithError(io.ErrClosedPipe) // lets the writer end
-	<-done
-	return err
-}
-
-func (e *exporter) writeMbox(w io.Writer, parts []part) (newest time.Time, err error) {
-	for _, p := range parts {
-		s, err := p.open()
-		if err != nil {
-			return newest, err
-		}
-		err = errors.Join(p.write(w, s), s.close())
-		if err != nil {
-			return newest, err
-		}
-		if s.modified.After(newest) {
-			newest = s.modified
-		}
-		e.report.Messages++
-	}
-	return newest, nil
 }
 
 // write writes one message in the mboxrd format: a From_ line, flags as mail programs write them, and the message, in
 // which every line that could be taken for a From_ line has one ">" more.
-func (p *part) write(w io.Writer, s *source) error {
+func (v *envelope) write(w io.Writer, content io.Reader) error {
 	out := bufio.NewWriterSize(w, 64<<10)
-	fmt.Fprintf(out, "From MAILER-DAEMON %s\n", s.modified.UTC().Format(time.ANSIC))
-	out.WriteString(p.status())
-	in := bufio.NewReaderSize(s, 64<<10)
+	fmt.Fprintf(out, "From MAILER-DAEMON %s\n", v.modified.UTC().Format(time.ANSIC))
+	out.WriteString(v.status())
+	in := bufio.NewReaderSize(content, 64<<10)
 	start, last := true, byte('\n')
 	for {
 		line, err := in.ReadSlice('\n')
@@ -190,32 +83,24 @@ func (p *part) write(w io.Writer, s *source) error {
 }
 
 // status gives the flags of a message as header lines.
-func (p *part) status() string {
+func (v *envelope) status() string {
 	status, x := "O", ""
 	for _, f := range []struct{ maildir, mbox string }{{"R", "A"}, {"F", "F"}, {"D", "T"}, {"T", "D"}} {
-		if strings.Contains(p.flags, f.maildir) {
+		if strings.Contains(v.flags, f.maildir) {
 			x += f.mbox
 		}
 	}
-	if strings.Contains(p.flags, "S") {
+	if strings.Contains(v.flags, "S") {
 		status = "RO"
 	}
 	text := "Status: " + status + "\n"
 	if x != "" {
 		text += "X-Status: " + x + "\n"
 	}
-	if len(p.keywords) > 0 {
-		text += "X-Keywords: " + strings.Join(p.keywords, " ") + "\n"
+	if len(v.keywords) > 0 {
+		text += "X-Keywords: " + strings.Join(v.keywords, " ") + "\n"
 	}
 	return text
-}
-
-// counter counts what is written to it.
-type counter int64
-
-func (c *counter) Write(b []byte) (int, error) {
-	*c += counter(len(b))
-	return len(b), nil
 }
 
 // mboxPath names the file of the folder: INBOX.mbox for the maildir itself, Work.mbox for its folder .Work.

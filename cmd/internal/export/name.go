@@ -36,5 +36,7 @@ func short(n, size int64) error {
 
 func newBytes(b []byte) io.Reader { return bytes.NewReader(b) }
 
-// gone tells whether an entry was removed or renamed since it was listed.
-func gone(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESTALE) }
+// gone tells whether an entry of the store was removed or renamed since it was listed.
+func gone(err error) bool {
+	return (errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESTALE)) && !errors.Is(err, errDest)
+}

@@ -11,20 +11,22 @@ import (
 
 // archive is a destination that is a tar stream.
 type archive struct {
-	tar  *tar.Writer
-	base string
-	now  time.Time
-	made map[string]bool
-	end  func() error
+	tar   *tar.Writer
+	base  string
+	spool string // directory for files whose size is not known yet
+	now   time.Time
+	made  map[string]bool
+	end   func() error
 }
 
-// NewTar returns a tar stream to w as a destination: everything in it lies below the directory base. end makes w durable
-// when the archive is complete; it may be nil.
-func NewTar(w io.Writer, base string, end func() error) (Dest, error) {
+// NewTar returns a tar stream to w as a destination: everything in it lies below the directory base. A tar stream tells
+// the size of a file before the file, so mbox files are kept in the directory spool until they are complete, encrypted and
+// without a name. end makes w durable when the archive is complete; it may be nil.
+func NewTar(w io.Writer, base, spool string, end func() error) (Dest, error) {
 	if err := check([]string{base}); err != nil {
 		return nil, err
 	}
-	return &archive{tar: tar.NewWriter(w), base: base, now: time.Now(), made: map[string]bool{}, end: end}, nil
+	return &archive{tar: tar.NewWriter(w), base: base, spool: spool, now: time.Now(), made: map[string]bool{}, end: end}, nil
 }
 
 func (a *archive) header(components []string, kind byte, size int64, modified time.Time) *tar.Header {
@@ -57,6 +59,22 @@ func (a *archive) File(components []string, size int64, modified time.Time, r io
 	}
 	n, err := io.Copy(a.tar, r)
 	return errors.Join(err, short(n, size))
+}
+
+func (a *archive) Stream(components []string, fill func(io.Writer) error) error {
+	s, err := newSpool(a.spool)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := fill(s); err != nil {
+		return err
+	}
+	r, err := s.content()
+	if err != nil {
+		return err
+	}
+	return a.File(components, s.size, time.Time{}, r)
 }
 
 func (a *archive) Close() error {
