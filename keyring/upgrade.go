@@ -2,8 +2,11 @@ package keyring
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 )
 
@@ -20,10 +23,19 @@ func (r *Ring) upgrade(ctx context.Context, m *member, before slot.Entry, passwo
 		err = r.upgradeSlot(ctx, m, before, after, check)
 	}
 	if err != nil {
-		r.log.Warn("a password slot keeps its old parameters until the next login", "user", string(m.user), "error", err)
+		level := slog.LevelWarn
+		if ctx.Err() != nil || overtaken(err) {
+			level = slog.LevelInfo
+		}
+		r.log.Log(ctx, level, "a password slot keeps its old parameters until the next login", "user", string(m.user), "error", err)
 		return
 	}
 	r.log.Info("password slot has new parameters", "user", string(m.user))
+}
+
+// overtaken reports whether somebody has destroyed or replaced the slot meanwhile, so that there is nothing to make anew.
+func overtaken(err error) bool {
+	return errors.Is(err, ErrStale) || errors.Is(err, ErrWrongSecret) || errors.Is(err, secret.ErrNotEnrolled)
 }
 
 func (r *Ring) upgradeSlot(ctx context.Context, m *member, before, after slot.Entry, check digest) error {

@@ -37,6 +37,9 @@ func (s *server) handle(ctx context.Context, conn *net.UnixConn, page []byte) {
 		return // P3: the daemon ends, and the request had not come
 	case err == nil:
 		err = s.inTurn(ctx, request)
+		if cutShort(ctx, err) {
+			err = fmt.Errorf("%w: %w", errEnding, err)
+		}
 	case !errors.Is(err, wire.ErrVersion):
 		err = fmt.Errorf("%w: %w", wire.ErrMalformed, err) // also one that ends, or stops coming, in the middle
 	}
@@ -57,12 +60,20 @@ func (s *server) inTurn(ctx context.Context, r wire.Request) error {
 		case <-wait.C:
 			return ErrBusy
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return fmt.Errorf("while waiting for a turn: %w", ctx.Err())
 		}
 	}
 	defer func() { <-s.turns }()
 
 	return s.call(ctx, r)
+}
+
+// errEnding says that the request was not done because the daemon ends.
+var errEnding = errors.New("the daemon ends")
+
+// cutShort tells an error that the end of ctx has made from those that would have come all the same.
+func cutShort(ctx context.Context, err error) bool {
+	return err != nil && ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
 }
 
 // call hands the request to the Unlocker. A panic costs this request only.
@@ -109,7 +120,7 @@ func statusOf(err error) wire.Status {
 		return wire.NotEnrolled
 	case errors.Is(err, ErrWrongSecret):
 		return wire.WrongSecret
-	case errors.Is(err, ErrBusy):
+	case errors.Is(err, ErrBusy), errors.Is(err, errEnding):
 		return wire.Busy
 	case errors.Is(err, wire.ErrVersion):
 		return wire.Unsupported
@@ -136,7 +147,7 @@ func text(kind wire.Kind, status wire.Status) string {
 	case wire.Unsupported:
 		return "module and daemon have different versions; install those of one release"
 	case wire.Busy:
-		return "the daemon has too many requests at once; try again"
+		return "the daemon has too many requests at once, or is ending; try again"
 	case wire.Denied:
 		return "only root may ask"
 	}
@@ -156,6 +167,9 @@ func report(ctx context.Context, log *slog.Logger, r wire.Request, status wire.S
 		level = slog.LevelDebug
 	case wire.WrongSecret, wire.Busy:
 		level = slog.LevelWarn
+	}
+	if errors.Is(err, errEnding) {
+		level = slog.LevelInfo // nothing is wrong with a stop
 	}
 	attrs := []slog.Attr{slog.String("op", r.Kind.String()), slog.String("user", r.User)}
 	if r.Kind == wire.Login {

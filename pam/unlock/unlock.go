@@ -22,7 +22,7 @@ import (
 // context is that of Serve: it does not end when the client goes away (P3).
 //
 // Errors are told apart with errors.Is: secret.ErrNotEnrolled, ErrWrongSecret and ErrBusy have answers of their own
-// (P10), any other is answered as failed, and only logged here.
+// (P10); one of the context, when that has ended, is answered as busy; any other as failed, and only logged here.
 type Unlocker interface {
 	// Login says that the password was just accepted for the user by the PAM service, for a client at rhost, which is
 	// empty if unknown. It returns nil when the user is unlocked.

@@ -160,14 +160,14 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	go func() { answered <- ask(t, socket, login("alice", "pw")) }()
 	<-entered
 	stop()
-	if a := <-answered; a.Status != wire.Failed {
+	if a := <-answered; a.Status != wire.Busy {
 		t.Errorf("got %v", a)
 	}
 	if a, err := wire.ReadAnswer(silent); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("who had asked nothing got %v, %v", a, err)
 	}
-	if n := strings.Count(j.String(), "\n"); n != 1 {
-		t.Errorf("log: %s", j)
+	if log := j.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "level=INFO") {
+		t.Errorf("log: %s", log)
 	}
 	if _, err := net.Dial("unix", socket); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("afterwards: %v", err)
