@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,21 +23,36 @@ const (
 	byPasswd = "password change"
 )
 
+// openers is what logins use of keyring.Ring.
+type openers interface {
+	Status(u account.User) (keyring.Status, error)
+	Unlock(ctx context.Context, u account.User, password []byte) error
+	EnrollAndUnlock(ctx context.Context, u account.User, password []byte, by string) error
+	ChangePassword(ctx context.Context, u account.User, old, new []byte, by string) error
+	ResetPassword(ctx context.Context, u account.User, new []byte, by string) error
+}
+
 // logins does what the PAM module asks for.
 type logins struct {
-	ring     *keyring.Ring
+	ring     openers
 	auto     bool // enrol at the first login
 	policy   *policy
 	unlocked func() // called after each unlock
 
 	mu        sync.Mutex
-	enrolling map[account.User]chan struct{} // holds an element while a login of the user enrols; guarded by mu
+	enrolling map[account.User]*enrolment // guarded by mu
+}
+
+// enrolment is what the logins of a user who has to be enrolled have in common.
+type enrolment struct {
+	turn   chan struct{} // holds an element while one of them enrols
+	logins int           // so many of them have or await the turn; guarded by mu of logins
 }
 
 var _ unlock.Unlocker = (*logins)(nil)
 
-func newLogins(c config.Config, ring *keyring.Ring, p *policy, unlocked func()) *logins {
-	return &logins{ring: ring, auto: c.Enroll == "auto", policy: p, unlocked: unlocked, enrolling: make(map[account.User]chan struct{})}
+func newLogins(c config.Config, ring openers, p *policy, unlocked func()) *logins {
+	return &logins{ring: ring, auto: c.Enroll == "auto", policy: p, unlocked: unlocked, enrolling: make(map[account.User]*enrolment)}
 }
 
 // Login implements unlock.Unlocker.
@@ -81,7 +97,13 @@ func (l *logins) login(ctx context.Context, u account.User, service string, pass
 		secret.Wipe(password)
 		return err
 	}
-	return l.ring.EnrollAndUnlock(ctx, u, password, fmt.Sprintf("%s (%.100s)", byLogin, service))
+	again := bytes.Clone(password) // it is wiped whatever comes of the enrolment
+	defer secret.Wipe(again)
+	err = l.ring.EnrollAndUnlock(ctx, u, password, fmt.Sprintf("%s (%.100s)", byLogin, service))
+	if errors.Is(err, keyring.ErrEnrolled) { // by the verb, or on another host, just now
+		return l.ring.Unlock(ctx, u, again)
+	}
+	return err
 }
 
 func (l *logins) unlockIf(ctx context.Context, enrolled bool, u account.User, password []byte) error {
@@ -99,22 +121,29 @@ func (l *logins) enrolled(u account.User) (bool, error) {
 // turn waits until no other login of the user enrols.
 func (l *logins) turn(ctx context.Context, u account.User) (done func(), err error) {
 	l.mu.Lock()
-	c := l.enrolling[u]
-	if c == nil {
-		c = make(chan struct{}, 1)
-		l.enrolling[u] = c
+	e := l.enrolling[u]
+	if e == nil {
+		e = &enrolment{turn: make(chan struct{}, 1)}
+		l.enrolling[u] = e
 	}
+	e.logins++
 	l.mu.Unlock()
+	leave := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if e.logins--; e.logins == 0 {
+			delete(l.enrolling, u)
+		}
+	}
 	select {
-	case c <- struct{}{}:
+	case e.turn <- struct{}{}:
 	case <-ctx.Done():
+		leave()
 		return nil, ctx.Err()
 	}
 	return func() {
-		l.mu.Lock()
-		delete(l.enrolling, u) // who still waits on it finds the user enrolled
-		l.mu.Unlock()
-		<-c
+		<-e.turn
+		leave()
 	}, nil
 }
 
