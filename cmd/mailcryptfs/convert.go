@@ -82,7 +82,7 @@ func (c *converter) run(ctx context.Context, tick <-chan time.Time) {
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		//lint:ignore SA2001 whoever saw the context before its end has called running.Go then
+		//lint:ignore SA2001 whoever saw the context before its end is counted in running then
 		c.mu.Unlock()
 		c.running.Wait()
 	}()

@@ -27,7 +27,19 @@ type forest struct {
 	plain    bool
 
 	rotation *keyring.Rotation
-	open     int // calls of Sealed that find files open under old keys
+	open     int   // calls of Sealed that find files open under old keys
+	gone     error // of FinishRotation
+
+	// What happens at such a moment; set before the converter runs, called without mu.
+	atEnd   func(ctx context.Context, what string) // of a pass
+	looking func()                                 // when KeptPlain has its answer
+}
+
+// at calls the hook for the end of a pass.
+func (f *forest) at(ctx context.Context, what string) {
+	if f.atEnd != nil {
+		f.atEnd(ctx, what)
+	}
 }
 
 func (f *forest) Encrypt(ctx context.Context, _ account.User, dry bool, show func(fs.Report)) (fs.Report, error) {
@@ -38,7 +50,8 @@ func (f *forest) Decrypt(ctx context.Context, _ account.User, dry bool, show fun
 	return f.run(ctx, "decrypt", dry, show)
 }
 
-func (f *forest) Sealed(context.Context, account.User) (bool, fs.Report, error) {
+func (f *forest) Sealed(ctx context.Context, _ account.User) (bool, fs.Report, error) {
+	defer f.at(ctx, "sealed")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.passes = append(f.passes, "sealed")
@@ -60,13 +73,14 @@ func (f *forest) FinishRotation(context.Context, account.User, keyring.Rotation)
 	defer f.mu.Unlock()
 	f.passes = append(f.passes, "finish")
 	f.rotation = nil
-	return nil
+	return f.gone
 }
 
 func (f *forest) run(ctx context.Context, what string, dry bool, show func(fs.Report)) (fs.Report, error) {
 	if dry {
 		what += " dry"
 	}
+	defer f.at(ctx, what)
 	f.mu.Lock() // never while time passes: a bubble takes waiting for a mutex for work
 	f.passes = append(f.passes, what)
 	r := fs.Report{Entries: 100, Left: f.left, Bytes: 1000 * f.left, Busy: f.busy, Failed: f.failed}
@@ -93,13 +107,28 @@ func (f *forest) Holds(account.User) bool {
 	return len(f.unlocked) > 0
 }
 
+func (f *forest) Status(u account.User) (keyring.Status, error) {
+	for _, s := range f.Unlocked() {
+		if s.User == u {
+			return s, nil
+		}
+	}
+	return keyring.Status{User: u}, nil
+}
+
 func (f *forest) Unlocked() []keyring.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.unlocked)
 }
 
-func (f *forest) KeptPlain(account.User) (bool, error) { return f.plain, nil }
+func (f *forest) KeptPlain(account.User) (bool, error) {
+	plain := f.plain
+	if f.looking != nil {
+		f.looking()
+	}
+	return plain, nil
+}
 
 const owner account.User = "alice"
 
@@ -127,6 +156,12 @@ func (f *forest) unlock() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.unlocked = []keyring.Status{{User: owner, Since: time.Now()}}
+}
+
+func (f *forest) lock() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unlocked = nil
 }
 
 func (f *forest) seen() []string {

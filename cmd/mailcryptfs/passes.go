@@ -92,13 +92,36 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// count is a conversion that changes nothing.
+// count is a conversion that changes nothing. It belongs to a request, but the view has to outlive it: it ends with the
+// converter, which waits for it.
 func (c *converter) count(ctx context.Context, u account.User, g control.Goal) (control.Conversion, error) {
+	ctx, done, err := c.within(ctx)
+	if err != nil {
+		return control.Conversion{}, err
+	}
+	defer done()
 	r, err := c.convert(ctx, u, g, true, nil)
 	return control.Conversion{
 		Goal: g, State: control.StateCounting, Entries: r.Entries, Left: r.Left, BytesLeft: r.Bytes,
 		Busy: r.Busy, Locked: r.Locked, Failed: r.Failed,
 	}, err
+}
+
+// within returns a context that ends with ctx and with the converter, whose end then waits for done.
+func (c *converter) within(ctx context.Context) (context.Context, func(), error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	c.running.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+		c.running.Done()
+	}, nil
 }
 
 // inUse says how many entries could not be converted because somebody has them open. Nothing is wrong with them.
