@@ -64,7 +64,6 @@ type looked struct {
 	since time.Time // of the unlock that it is about
 	next  time.Time // when to look again
 	once  bool      // a job has ended since the unlock, or none is wanted
-	again bool      // somebody asked to look again while a job was going on
 	last  *job
 }
 
@@ -117,9 +116,7 @@ func (c *converter) look() {
 			c.settle(u, lookAgain)
 			continue
 		}
-		if _, err := c.start(u, control.GoalEncrypt); err != nil {
-			return // the daemon ends
-		}
+		c.claim(u, control.GoalEncrypt, false)
 	}
 }
 
@@ -144,6 +141,12 @@ func (c *converter) due(unlocked []keyring.Status) []account.User {
 	return due
 }
 
+// isDue reports whether the background wants a job of the user still. The caller holds mu.
+func (c *converter) isDue(u account.User) bool {
+	l := c.looked[u]
+	return l != nil && !c.now().Before(l.next)
+}
+
 // settle notes that nothing is to do for the user for some time.
 func (c *converter) settle(u account.User, pause time.Duration) {
 	c.mu.Lock()
@@ -159,16 +162,13 @@ func (c *converter) settle(u account.User, pause time.Duration) {
 func (c *converter) ended(j *job, failed bool, pause time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l := c.looked[j.user]
-	again := l != nil && l.again
-	if again {
-		l.again = false
-	}
+	again := j.again
+	j.again = false
 	if again && !failed {
 		return false
 	}
 	delete(c.jobs, j.user)
-	switch {
+	switch l := c.looked[j.user]; {
 	case l == nil:
 	case again || l.since.After(j.began): // what was done before the unlock does not count
 		l.last, l.next = j, c.now()
@@ -179,33 +179,21 @@ func (c *converter) ended(j *job, failed bool, pause time.Duration) bool {
 	return true
 }
 
-// start begins a conversion, or returns the one of the same goal that goes on; one of the other goal is ended first.
-func (c *converter) start(u account.User, g control.Goal) (*job, error) {
-	for {
-		j, fresh := c.claim(u, g)
-		switch {
-		case j == nil:
-			return nil, context.Canceled
-		case fresh || j.goal == g:
-			return j, nil
-		}
-		j.cancel()
-		<-j.done
-	}
-}
-
-// claim returns the user's job, or begins one; nil when the daemon ends.
-func (c *converter) claim(u account.User, g control.Goal) (*job, bool) {
+// claim returns the user's job, or begins one; nil when the daemon ends. One of the same goal goes through the tree once
+// more if it was asked for: it may have passed by what it is asked for now. The background gets nil also where a job has
+// come to its end since it looked: that may have been a decrypt.
+func (c *converter) claim(u account.User, g control.Goal, asked bool) (j *job, begun bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if j := c.jobs[u]; j != nil {
+	if j = c.jobs[u]; j != nil {
+		j.again = j.again || asked && j.goal == g
 		return j, false
 	}
-	if c.ctx.Err() != nil {
+	if c.ctx.Err() != nil || !asked && !c.isDue(u) {
 		return nil, false
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
-	j := &job{
+	j = &job{
 		user: u, goal: g, needsKey: c.keys.Holds(u), cancel: cancel, done: make(chan struct{}), now: c.now,
 		state: control.StateQueued, began: c.now(),
 	}

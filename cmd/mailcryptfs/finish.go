@@ -19,7 +19,10 @@ var errOldKeys = errors.New("old keys are still needed by files that are open, o
 func (c *converter) again(u account.User) {
 	c.mu.Lock()
 	if l := c.looked[u]; l != nil {
-		l.next, l.once, l.again = c.now(), false, c.jobs[u] != nil
+		l.next, l.once = c.now(), false
+	}
+	if j := c.jobs[u]; j != nil {
+		j.again = true
 	}
 	c.mu.Unlock()
 	c.poke()

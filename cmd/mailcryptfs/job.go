@@ -18,6 +18,7 @@ type job struct {
 	cancel   context.CancelFunc
 	done     chan struct{}
 	now      func() time.Time
+	again    bool // somebody asked to look again meanwhile; guarded by mu of the converter
 
 	mu      sync.Mutex
 	state   control.State // guarded by mu, like all below

@@ -47,6 +47,22 @@ func (s *service) Convert(ctx context.Context, user string, r control.ConvertReq
 	}
 }
 
+// start begins a conversion that was asked for, or returns the one of the same goal that goes on; one of the other goal is
+// ended first.
+func (c *converter) start(u account.User, g control.Goal) (*job, error) {
+	for {
+		j, fresh := c.claim(u, g, true)
+		switch {
+		case j == nil:
+			return nil, context.Canceled
+		case fresh || j.goal == g:
+			return j, nil
+		}
+		j.cancel()
+		<-j.done
+	}
+}
+
 // mayConvert refuses what could not be read afterwards, or not be read before.
 func (s *service) mayConvert(u account.User, g control.Goal) error {
 	if g != control.GoalDecrypt {
