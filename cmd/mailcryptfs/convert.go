@@ -35,6 +35,7 @@ type trees interface {
 // keys is what the converter uses of keyring.Ring.
 type keys interface {
 	Holds(u account.User) bool
+	Status(u account.User) (keyring.Status, error)
 	Unlocked() []keyring.Status
 	KeptPlain(u account.User) (bool, error)
 	Rotation(u account.User) (keyring.Rotation, bool, error)
@@ -194,7 +195,7 @@ func (c *converter) claim(u account.User, g control.Goal, asked bool) (j *job, b
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
 	j = &job{
-		user: u, goal: g, needsKey: c.keys.Holds(u), cancel: cancel, done: make(chan struct{}), now: c.now,
+		user: u, goal: g, since: c.since(u), cancel: cancel, done: make(chan struct{}), now: c.now,
 		state: control.StateQueued, began: c.now(),
 	}
 	c.jobs[u] = j
@@ -251,7 +252,7 @@ func (c *converter) report(ctx context.Context, j *job, err error) {
 func (c *converter) locked(u account.User) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if j := c.jobs[u]; j != nil && j.needsKey && !c.keys.Holds(u) {
+	if j := c.jobs[u]; j != nil && c.keyGone(j) {
 		j.cancel()
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
+	"github.com/mailcryptfs/mailcryptfs/keyring"
 )
 
 // onceAt sets what happens at the end of the first pass of that kind.
@@ -20,6 +22,73 @@ func (f *forest) onceAt(pass string, do func()) {
 			happened = true
 			do()
 		}
+	}
+}
+
+// TestConverterPassWithoutKey locks the user in the middle of a pass that then comes to its end, before the converter hears of
+// it: the pass has found nothing that it could have converted, and proves nothing. Neither does one after which he is back.
+func TestConverterPassWithoutKey(t *testing.T) {
+	for pass, left := range map[string]int64{"encrypt dry": 0, "encrypt": 3, "sealed": 0} {
+		for _, back := range []bool{false, true} {
+			t.Run(fmt.Sprint(pass, " back ", back), func(t *testing.T) {
+				f := &forest{rotation: &keyring.Rotation{}, left: left}
+				f.onceAt(pass, func() {
+					f.lock()
+					if back {
+						time.Sleep(time.Millisecond)
+						f.unlock()
+					}
+				})
+				converting(t, f, func(c *converter) {
+					f.unlock()
+					j, err := c.start(owner, control.GoalEncrypt)
+					if err != nil {
+						t.Fatal(err)
+					}
+					<-j.done
+					if p := j.progress(); p.State != control.StateStopped {
+						t.Errorf("%+v", p)
+					}
+					after(time.Minute)
+					seen := f.seen()
+					finish := slices.Index(seen, "finish")
+					if (finish >= 0) != back {
+						t.Errorf("passes %q", seen)
+					}
+					if back && !slices.Contains(seen[slices.Index(seen, pass)+1:max(finish, 1)], "sealed") {
+						t.Errorf("the old keys were destroyed without another look: %q", seen)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestConverterWithoutKey: a job of a locked user proves nothing about old keys, which he alone can do without.
+func TestConverterWithoutKey(t *testing.T) {
+	for _, back := range []bool{false, true} {
+		f := &forest{rotation: &keyring.Rotation{}}
+		if back {
+			f.onceAt("encrypt dry", f.unlock)
+		}
+		converting(t, f, func(c *converter) {
+			j, err := c.start(owner, control.GoalEncrypt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-j.done
+			if p := j.progress(); p.State != control.StateDone {
+				t.Errorf("%+v", p)
+			}
+			after(time.Minute)
+			want := []string{"encrypt dry"}
+			if back { // by a job that the background begins
+				want = append(want, "encrypt dry", "sealed", "finish")
+			}
+			if got := f.seen(); len(got) < len(want) || !slices.Equal(got[:len(want)], want) || slices.Contains(got, "finish") != back {
+				t.Errorf("passes %q, want %q", got, want)
+			}
+		})
 	}
 }
 

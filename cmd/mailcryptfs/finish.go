@@ -37,7 +37,7 @@ func (c *converter) encrypt(ctx context.Context, j *job) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		done, finishErr := c.finish(ctx, j.user)
+		done, finishErr := c.finish(ctx, j)
 		switch {
 		case finishErr != nil:
 			return finishErr
@@ -54,13 +54,15 @@ func (c *converter) encrypt(ctx context.Context, j *job) error {
 }
 
 // finish destroys the old keys of a user whose keys were rotated. It reports whether there is nothing to do, or nothing any
-// more.
-func (c *converter) finish(ctx context.Context, u account.User) (bool, error) {
+// more. Only a job that has had the user's key from its beginning may do that: without the key nothing counts as to be
+// sealed anew, whatever key it is under.
+func (c *converter) finish(ctx context.Context, j *job) (bool, error) {
+	u := j.user
 	r, rotating, err := c.keys.Rotation(u)
 	if errors.Is(err, secret.ErrNotEnrolled) {
 		return true, nil // there are no keys to rotate
 	}
-	if err != nil || !rotating || r.Pending {
+	if err != nil || !rotating || r.Pending || j.since.IsZero() {
 		return true, err
 	}
 	var sealed bool
@@ -69,14 +71,17 @@ func (c *converter) finish(ctx context.Context, u account.User) (bool, error) {
 		sealed, report, err = c.trees.Sealed(ctx, u)
 		return err
 	})
+	if err == nil {
+		err = c.interrupted(ctx, j)
+	}
 	if err != nil || !sealed {
 		return false, err
 	}
 	err = c.keys.FinishRotation(ctx, u, r)
-	if errors.Is(err, keyring.ErrRotation) || errors.Is(err, keyring.ErrTooSoon) {
+	switch {
+	case errors.Is(err, keyring.ErrRotation), errors.Is(err, keyring.ErrTooSoon):
 		return false, nil // another one began meanwhile, or other hosts need more time
-	}
-	if err != nil {
+	case err != nil:
 		return false, fmt.Errorf("cannot destroy the old keys: %w", err)
 	}
 	c.log.Info("rotation ended: the old keys are destroyed", "user", string(u), "entries", report.Entries)

@@ -12,13 +12,13 @@ import (
 
 // job is one conversion of a user's tree, from its start until nothing is left that can be converted.
 type job struct {
-	user     account.User
-	goal     control.Goal
-	needsKey bool // the user was unlocked when it began: it ends when he is locked
-	cancel   context.CancelFunc
-	done     chan struct{}
-	now      func() time.Time
-	again    bool // somebody asked to look again meanwhile; guarded by mu of the converter
+	user   account.User
+	goal   control.Goal
+	since  time.Time // when the user was unlocked: the job ends when he is locked; zero: he was locked when it began
+	cancel context.CancelFunc
+	done   chan struct{}
+	now    func() time.Time
+	again  bool // somebody asked to look again meanwhile; guarded by mu of the converter
 
 	mu      sync.Mutex
 	state   control.State // guarded by mu, like all below

@@ -10,6 +10,9 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 )
 
+// errKeyGone says that the user was locked during the job, which is over then.
+var errKeyGone = fmt.Errorf("the user was locked: %w", context.Canceled)
+
 // passes counts and converts until nothing is left, or trying is in vain.
 func (c *converter) passes(ctx context.Context, j *job) error {
 	pause := firstPause
@@ -79,6 +82,29 @@ func (c *converter) convert(ctx context.Context, u account.User, g control.Goal,
 // settled reports whether another pass would find nothing that it could convert.
 func settled(r fs.Report) bool {
 	return r.Busy == 0 && r.Left-r.Done <= r.Failed+r.Locked
+}
+
+// interrupted returns an error if what a job has just seen is no judgement, because the user's key went meanwhile, if only
+// for a moment: then what he has counts as locked, or as needing nothing.
+func (c *converter) interrupted(ctx context.Context, j *job) error {
+	if c.keyGone(j) {
+		return errKeyGone
+	}
+	return ctx.Err()
+}
+
+// keyGone reports whether the user had a key when the job began, and was locked since; he may have come back.
+func (c *converter) keyGone(j *job) bool {
+	return !j.since.IsZero() && !j.since.Equal(c.since(j.user))
+}
+
+// since returns when the user was unlocked; the zero time if he is locked.
+func (c *converter) since(u account.User) time.Time {
+	if !c.keys.Holds(u) {
+		return time.Time{} // without asking the store
+	}
+	s, _ := c.keys.Status(u) // of whom it cannot tell, no key is at hand
+	return s.Since
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
