@@ -12,6 +12,7 @@ import (
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
 	"github.com/mailcryptfs/mailcryptfs/keyring"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 // onceAt sets what happens at the end of the first pass of that kind.
@@ -64,6 +65,25 @@ func TestConverterPassWithoutKey(t *testing.T) {
 	}
 }
 
+// TestConverterDecryptWithoutKey: entries that only the key opens are left, and decrypt must not say that nothing is.
+func TestConverterDecryptWithoutKey(t *testing.T) {
+	for pass, left := range map[string]int64{"decrypt dry": 0, "decrypt": 3} {
+		f := &forest{left: left, plain: true}
+		f.onceAt(pass, f.lock)
+		converting(t, f, func(c *converter) {
+			f.unlock()
+			j, err := c.start(owner, control.GoalDecrypt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-j.done
+			if p := j.progress(); p.State != control.StateStopped {
+				t.Errorf("after %q: %+v", pass, p)
+			}
+		})
+	}
+}
+
 // TestConverterWithoutKey: a job of a locked user proves nothing about old keys, which he alone can do without.
 func TestConverterWithoutKey(t *testing.T) {
 	for _, back := range []bool{false, true} {
@@ -90,6 +110,22 @@ func TestConverterWithoutKey(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestConverterForgotten destroys all keys when the old ones are about to be.
+func TestConverterForgotten(t *testing.T) {
+	f := &forest{rotation: &keyring.Rotation{}, gone: fmt.Errorf("record: %w", secret.ErrNotEnrolled)}
+	converting(t, f, func(c *converter) {
+		f.unlock()
+		j, err := c.start(owner, control.GoalEncrypt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-j.done
+		if p := j.progress(); p.State != control.StateDone {
+			t.Errorf("%+v", p)
+		}
+	})
 }
 
 // TestConverterJoined asks for a conversion at the end of a pass of the one that goes on, which has passed by what came since.

@@ -34,7 +34,7 @@ func (c *converter) encrypt(ctx context.Context, j *job) error {
 	pause := firstPause
 	for range vainTries {
 		err := c.passes(ctx, j)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, errKeyGone) {
 			return err
 		}
 		done, finishErr := c.finish(ctx, j)
@@ -81,6 +81,8 @@ func (c *converter) finish(ctx context.Context, j *job) (bool, error) {
 	switch {
 	case errors.Is(err, keyring.ErrRotation), errors.Is(err, keyring.ErrTooSoon):
 		return false, nil // another one began meanwhile, or other hosts need more time
+	case errors.Is(err, secret.ErrNotEnrolled):
+		return true, nil // somebody has just destroyed all keys
 	case err != nil:
 		return false, fmt.Errorf("cannot destroy the old keys: %w", err)
 	}

@@ -22,6 +22,9 @@ func (c *converter) passes(ctx context.Context, j *job) error {
 		case err != nil:
 			return err
 		case settled(r):
+			if err := c.interrupted(ctx, j); err != nil {
+				return err
+			}
 			if r.Failed > 0 {
 				return fmt.Errorf("%d entries cannot be converted; the log names them", r.Failed)
 			}

@@ -76,6 +76,7 @@ type pass struct {
 	*Worker
 	ctx    context.Context
 	user   account.User
+	keyed  bool // the user was unlocked at the beginning: one who is not enrolled any more was locked, too
 	goal   tree.Goal
 	dry    bool
 	linked map[link][]tree.Name // files with several links
@@ -99,7 +100,9 @@ func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool,
 		return Report{}, ctx.Err()
 	}
 	defer func() { <-w.slots }()
-	p := &pass{Worker: w, ctx: ctx, user: u, goal: g, dry: dry, linked: map[link][]tree.Name{}, show: show}
+	p := &pass{
+		Worker: w, ctx: ctx, user: u, keyed: w.tree.Keys.Holds(u), goal: g, dry: dry, linked: map[link][]tree.Name{}, show: show,
+	}
 	defer p.release()
 	err := p.places()
 	return p.report, err
@@ -227,7 +230,7 @@ func (p *pass) failed(n tree.Name, links int64, err error) {
 	case errors.Is(err, tree.ErrBusy):
 		p.count(func(r *Report) { r.Busy += links })
 		return
-	case errors.Is(err, secret.ErrLocked):
+	case errors.Is(err, secret.ErrLocked), p.keyed && !p.tree.Keys.Holds(p.user) && errors.Is(err, secret.ErrNotEnrolled):
 		p.count(func(r *Report) { r.Locked += links })
 		return
 	}
