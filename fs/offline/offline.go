@@ -157,25 +157,24 @@ type Entry struct {
 	Type iofs.FileMode
 }
 
-// List returns all entries of the directory as the view shows them, in no order. A name can be any byte string without
-// '/' and zero bytes but "." and "..".
+// List returns all entries of the directory as the view shows them, each once, in no order; some may have gone since. A name
+// can be any byte string without '/' and zero bytes but "." and "..".
 func (d *Dir) List() ([]Entry, error) {
-	l, err := d.tree.OpenDir(d.node)
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close()
 	var out []Entry
-	for {
-		e, ok, err := l.Peek()
-		if err != nil || !ok {
-			return out, err
+	seen := make(map[string]bool)
+	for range 2 { // a daemon may give an entry another stored name, and so another place in the listing, but not twice
+		entries, err := d.tree.List(d.node)
+		if err != nil {
+			return nil, err
 		}
-		if e.Name != "." && e.Name != ".." {
-			out = append(out, Entry{e.Name, typeOf(e.Type)})
+		for _, e := range entries {
+			if !seen[e.Name] {
+				seen[e.Name] = true
+				out = append(out, Entry{e.Name, typeOf(e.Type)})
+			}
 		}
-		l.Skip()
 	}
+	return out, nil
 }
 
 func typeOf(mode uint32) iofs.FileMode {

@@ -10,7 +10,7 @@
 //	  Box.Mu (the header in one directory)
 //	  Inode.open.mu (descriptor and content of one inode)
 //	    content.File's own lock
-//	      Table.mu, Cache.mu (leaves: never held across a system call)
+//	      Table.mu, Cache.mu, Listers.mu (leaves: never held across a system call)
 package inode
 
 import (
@@ -54,6 +54,15 @@ type Inode struct {
 	// Mixed says whether a directory has other than encrypted entries: MayBeMixed,
 	// IsMixed or NotMixed. It changes with NS held, for writing where to IsMixed.
 	Mixed atomic.Int32
+	// Listers are the listings of a directory: no conversion gives an entry of it another
+	// stored name meanwhile.
+	Listers Listers
+	// HalfListed is set when a listing was given up before its end: the kernel may have
+	// kept half of it.
+	HalfListed atomic.Bool
+	// Converted is set before a conversion first touches a stored directory: for a moment
+	// its modification time is not what the view shows, unless one holds NS.
+	Converted atomic.Bool
 	// Box is set for a directory whose header tells whose it is.
 	Box atomic.Pointer[Box]
 	// Target is the view's target of a symbolic link that lost its last name while

@@ -32,7 +32,10 @@ func (fs *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	fs.dirs[fs.lastFh] = &dirHandle{list: l}
 	out.Fh = fs.lastFh
 	if !fs.shared {
-		out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
+		out.OpenFlags = fuse.FOPEN_CACHE_DIR
+		if !n.HalfListed.Swap(false) { // the other half would be of another time
+			out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+		}
 	}
 	return fuse.OK
 }
@@ -59,6 +62,11 @@ func (fs *FS) ReleaseDir(in *fuse.ReleaseIn) {
 func (fs *FS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	fs.counts.add("readdir")
 	return fs.list(in, func(l *tree.Listing) error {
+		err := l.Look(0)
+		defer l.Done()
+		if err != nil {
+			return err
+		}
 		return each(l, func(e tree.Entry) bool { return out.AddDirEntry(dirEntry(e)) })
 	})
 }

@@ -50,8 +50,8 @@ func (l *Listing) open(batch []backing.Entry, of int) {
 const replyEntry = 152
 
 // Look prepares for Node: it looks at the files of the next entries, as many as a
-// reply of room bytes can hold. Until Done, which must follow, no entry of the directory
-// comes, goes, or changes its name.
+// reply of room bytes can hold; 0 if Node is not called. Until Done, which must follow, no
+// entry of the directory comes, goes, or changes its name.
 func (l *Listing) Look(room int) error {
 	l.dir.NS.RLock()
 	if _, ok, err := l.list.Peek(); err != nil || !ok {

@@ -22,6 +22,8 @@ func (t *Tree) Attr(n *inode.Inode) (Attr, error) {
 			return Attr{}, err
 		}
 		defer d.Release()
+		n.NS.RLock() // a conversion takes back what it changes of it
+		defer n.NS.RUnlock()
 		st, err := d.StatSelf()
 		return t.shown(n, st, st.Size), err
 	}
@@ -72,18 +74,26 @@ func (t *Tree) attrOf(n *inode.Inode, st backing.Stat, d *backing.Dir, s names.S
 	case st.Type() != unix.S_IFREG || !s.Kind.Sealed() || st.Size == 0:
 		return t.shown(n, st, st.Size)
 	}
-	var size int64
-	var err error
-	if c := n.Content(); c != nil { // what is open knows best
-		size, err = c.Length()
-	} else {
-		size, err = t.plainSize(n, &st, d, s)
+	size, err := t.length(n, &st, d, s)
+	if err != nil && changed(d, s, &st) { // it is being written
+		if now, again := d.Stat(s.Name); again == nil {
+			st = now
+		}
+		size, err = t.length(n, &st, d, s)
 	}
 	if err != nil {
 		_ = t.Alert(n, err)
 		size = st.Size
 	}
 	return t.shown(n, st, size)
+}
+
+// length tells the plaintext size of the sealed file s in d. What is open knows best.
+func (t *Tree) length(n *inode.Inode, st *backing.Stat, d *backing.Dir, s names.Stored) (int64, error) {
+	if c := n.Content(); c != nil {
+		return c.Length()
+	}
+	return t.plainSize(n, st, d, s)
 }
 
 // plainSize tells the plaintext size of the sealed file s in d, which nobody has
@@ -220,6 +230,8 @@ func (t *Tree) change(n *inode.Inode, c Change) error {
 			return err
 		}
 		defer d.Release()
+		n.NS.Lock() // a conversion would set back the times that it has seen
+		defer n.NS.Unlock()
 		return c.apply(byName(d, "."))
 	}
 	open, err := n.WithFile(func(f *backing.File, _ inode.Content) error {

@@ -11,8 +11,14 @@ import (
 // commit puts the temporary file (or, with an empty name, the entry itself) in the
 // place of all names, if nobody has the file open and it is as it was when it was copied.
 func (c *conversion) commit(temp string) error {
+	if !c.renames(func(l *inode.Listers) bool { return l.Turn() }) {
+		return ErrBusy
+	}
 	unlock := c.lock()
 	defer unlock()
+	if !c.renames(func(l *inode.Listers) bool { return !l.Listed() }) {
+		return ErrBusy
+	}
 	first := &c.places[0]
 	// Closed before anything is compared: through what is open one changes a file without its name, which is locked.
 	first.n = c.t.Table.Known(first.dir, &first.st, first.s)
@@ -30,6 +36,16 @@ func (c *conversion) commit(temp string) error {
 		}
 	}
 	return nil
+}
+
+// renames reports whether may allows it for each directory in which a stored name changes.
+func (c *conversion) renames(may func(*inode.Listers) bool) bool {
+	for i := range c.places {
+		if p := &c.places[i]; c.to[i].Name != p.s.Name && !may(&p.dir.Listers) {
+			return false
+		}
+	}
+	return true
 }
 
 // lock locks the namespaces of all directories involved, in order.

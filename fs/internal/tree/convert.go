@@ -109,6 +109,7 @@ func quietly(p *place, f func() error) error {
 }
 
 func quietlyLocked(p *place, f func() error) error {
+	p.dir.Converted.Store(true)
 	before, err := p.d.StatSelf()
 	if err != nil {
 		return err

@@ -13,6 +13,19 @@ import (
 // Lookup finds the entry name of directory p and counts one lookup of the kernel.
 // The error is unix.ENOENT where there is none.
 func (t *Tree) Lookup(p *inode.Inode, name string) (Node, error) {
+	n, err := t.lookup(p, name)
+	if err != nil || !n.passing() {
+		return n, err
+	}
+	// With no lock of the parent held: renames lock the two in another order.
+	if n.Attr, err = t.Attr(n.Inode); err != nil {
+		t.Forget(n.ID, 1)
+		return Node{}, err
+	}
+	return n, nil
+}
+
+func (t *Tree) lookup(p *inode.Inode, name string) (Node, error) {
 	d, err := t.dirFor(p, name)
 	if err != nil {
 		return Node{}, err
@@ -26,6 +39,10 @@ func (t *Tree) Lookup(p *inode.Inode, name string) (Node, error) {
 	}
 	return t.ref(p, d, name, s, st), nil
 }
+
+// passing reports whether the modification time in the attributes of n may be one that a
+// conversion takes back.
+func (n Node) passing() bool { return n.Type == unix.S_IFDIR && n.Converted.Load() }
 
 // dirFor opens directory p for a call on its entry name, checked against N1.
 func (t *Tree) dirFor(p *inode.Inode, name string) (*backing.Dir, error) {
@@ -49,7 +66,7 @@ func (t *Tree) find(p *inode.Inode, d *backing.Dir, name string) (names.Stored, 
 	var found names.Stored
 	var st backing.Stat
 	err := error(unix.ENOENT)
-	t.Codec.Candidates(name, p == t.Table.Root, func(s names.Stored) bool {
+	try := func(s names.Stored) bool {
 		if s.Kind.Broken() && s.Long && t.sideName(d, s) != "" {
 			return false // it has a view name, which is not this one
 		}
@@ -63,7 +80,13 @@ func (t *Tree) find(p *inode.Inode, d *backing.Dir, name string) (names.Stored, 
 		}
 		found = s
 		return true
-	})
+	}
+	root := p == t.Table.Root
+	t.Codec.Candidates(name, root, try)
+	if err == unix.ENOENT && t.Shared {
+		// Another process may have encrypted it since it was looked for under that name.
+		t.Codec.Candidates(name, root, func(s names.Stored) bool { return try(s) || s.Kind == names.Encrypted })
+	}
 	return found, st, err
 }
 
@@ -121,6 +144,9 @@ func (t *Tree) sideName(d *backing.Dir, s names.Stored) string {
 func (t *Tree) viewName(d *backing.Dir, v *view) string {
 	if v.stored.Long && v.stored.Kind != names.Hidden && v.name == "" {
 		if v.name = t.sideName(d, v.stored); v.name == "" {
+			if _, err := d.Stat(v.stored.Name); errors.Is(err, unix.ENOENT) {
+				return "" // removed since it was listed, and its side entry after it (N5)
+			}
 			v.stored.Kind, v.name = names.Damaged, v.stored.Name
 		}
 	}

@@ -218,6 +218,23 @@ func (t *Tree) forgetLocked(n *inode.Inode, u account.User) {
 	}
 }
 
+// unnoteIdle undoes noteOpened for those of set that nobody has open.
+func (t *Tree) unnoteIdle(set map[*inode.Inode]struct{}) {
+	idle := make([]*inode.Inode, 0, len(set))
+	for n := range set {
+		if n.Handles() == 0 {
+			idle = append(idle, n)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, n := range idle {
+		if r := t.noted[n]; r != nil {
+			t.unnoteLocked(n, r)
+		}
+	}
+}
+
 // Use returns how many handles of private files of u are open, and when one was
 // opened last: the zero time if never since u was locked.
 func (t *Tree) Use(u account.User) (handles int, last time.Time) {
@@ -242,18 +259,16 @@ func (t *Tree) unnote(n *inode.Inode) {
 
 // KeysGone drops what is cached of the private files of u, after keys of u were
 // wiped, and returns the node ids whose pages the kernel has to drop. Handles that
-// are open keep working.
+// are open keep working, and count as use.
 func (t *Tree) KeysGone(u account.User) []uint64 {
+	unlocked := t.Keys.Holds(u) // only a delivery key has come to its end
 	t.mu.Lock()
-	set := t.opened[u]
-	delete(t.opened, u)
-	delete(t.used, u)
-	for n := range set {
-		if r := t.noted[n]; r != nil {
-			t.unnoteLocked(n, r)
-		}
+	set := maps.Clone(t.opened[u])
+	if !unlocked {
+		delete(t.used, u)
 	}
 	t.mu.Unlock()
+	t.unnoteIdle(set)
 	var ids []uint64
 	for n := range set {
 		n.Expire()

@@ -2,7 +2,6 @@ package tree
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -54,24 +53,16 @@ func (t *Tree) partitions() ([][]string, error) {
 // if there is no such directory.
 func (t *Tree) Directories(path []string) (names []string, err error) {
 	err = t.Visit(path, func(n *inode.Inode) error {
-		l, err := t.OpenDir(n)
+		all, err := t.List(n)
 		if Gone(err) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		defer l.Close()
-		for {
-			e, ok, err := l.Peek()
-			if err != nil || !ok {
-				return err
-			}
-			if e.Type == unix.S_IFDIR && e.Name != "." && e.Name != ".." {
+		for _, e := range all {
+			if e.Type == unix.S_IFDIR {
 				names = append(names, e.Name)
 			}
-			l.Skip()
 		}
+		return err
 	})
 	return names, err
 }
@@ -87,7 +78,7 @@ func (t *Tree) visit(n *inode.Inode, path []string, f func(*inode.Inode) error) 
 		return f(n)
 	}
 	child, err := t.Lookup(n, path[0])
-	if errors.Is(err, unix.ENOENT) {
+	if Gone(err) {
 		return nil
 	}
 	if err != nil {

@@ -171,7 +171,8 @@ func (t *Tree) dropOrphans(d *backing.Dir) bool {
 		sides = append(sides, e.Name)
 	}
 	for _, name := range sides {
-		if d.Unlink(name) != nil {
+		// A conversion takes its own temporary file away at any time.
+		if err := d.Unlink(name); err != nil && !errors.Is(err, unix.ENOENT) {
 			return false
 		}
 	}

@@ -46,6 +46,9 @@ func (t *Tree) PurgeScratch() error {
 
 func (t *Tree) purge(n *inode.Inode) error {
 	l, err := t.OpenDir(n)
+	if Gone(err) {
+		return nil // another host was faster
+	}
 	if err != nil {
 		return err
 	}
@@ -64,7 +67,9 @@ func (t *Tree) purge(n *inode.Inode) error {
 		if t.Shared && !t.settled(n, name) {
 			continue
 		}
-		if err := t.Unlink(n, name); err != nil {
+		if err := t.Unlink(n, name); Gone(err) {
+			continue
+		} else if err != nil {
 			t.Log.Warn("cannot remove a message that was on the way", "path", t.PathOf(Name{n, name}), "error", err)
 			continue
 		}

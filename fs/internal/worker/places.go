@@ -1,8 +1,6 @@
 package worker
 
 import (
-	"errors"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
@@ -71,7 +69,7 @@ func (p *pass) release() {
 // directories on the way belong to several users and get their names last.
 func (p *pass) descend(n *inode.Inode, path []string) error {
 	node, err := p.tree.Lookup(n, path[0])
-	if errors.Is(err, unix.ENOENT) {
+	if tree.Gone(err) {
 		return nil // no mail yet
 	}
 	if err != nil {

@@ -111,7 +111,7 @@ func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool,
 // walk converts everything below directory n, children before the names of their
 // directories.
 func (p *pass) walk(n *inode.Inode) error {
-	entries, err := p.entries(n)
+	entries, err := p.tree.List(n) // at once: converting changes it
 	if err != nil && !tree.Gone(err) {
 		return err
 	}
@@ -142,26 +142,6 @@ func (p *pass) hold(id uint64, before int) {
 		p.held = append(p.held, id)
 	} else {
 		p.tree.Forget(id, 1)
-	}
-}
-
-// entries lists directory n at once: converting changes it.
-func (p *pass) entries(n *inode.Inode) ([]tree.Entry, error) {
-	l, err := p.tree.OpenDir(n)
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close()
-	var out []tree.Entry
-	for {
-		e, ok, err := l.Peek()
-		if err != nil || !ok {
-			return out, err
-		}
-		if e.Name != "." && e.Name != ".." {
-			out = append(out, e)
-		}
-		l.Skip()
 	}
 }
 
