@@ -65,7 +65,7 @@ type Options struct {
 	Log *slog.Logger     // nil: nothing is logged
 	Now func() time.Time // nil: time.Now
 	// KeysGone is called after keys of a user were wiped: by a lock, or by the end of a delivery epoch. It runs in a
-	// goroutine of its own, with no lock held. Nil: nobody is told.
+	// goroutine of its own, or in that of Lock, with no lock held. Nil: nobody is told.
 	KeysGone func(account.User)
 	// KeysCame is called after a secret opened a user's identity, with locks of that user held: it must return at once. What
 	// opened it may have left copies on the heap until the collector runs. Nil: nobody is told.

@@ -157,21 +157,27 @@ func (r *Ring) adopt(ctx context.Context, m *member, identity *slot.Identity, by
 	return nil
 }
 
-// lockMember wipes what the identity opened, and the identity. Delivery keys end with their epoch. The caller holds slow.
+// lockMember wipes what the identity opened, and the identity, and the delivery keys. The caller holds slow.
 func (r *Ring) lockMember(m *member, why string) {
-	ended := m.endEpochs()
-	if m.drop() {
-		r.locked(m, why)
-	} else if ended {
+	if r.dropMember(m, why) {
 		r.keysGone(m.user)
 	}
 }
 
-// locked tells that the keys of a member were dropped.
+// dropMember is lockMember without telling that keys were wiped, which it reports.
+func (r *Ring) dropMember(m *member, why string) bool {
+	ended := m.endEpochs()
+	if !m.drop() {
+		return ended
+	}
+	r.locked(m, why)
+	return true
+}
+
+// locked tells the logs that a user was locked.
 func (r *Ring) locked(m *member, why string) {
 	r.log.Info("user locked", "user", string(m.user), "because", why)
 	r.event(context.Background(), audit.Event{User: m.user, What: audit.Lock, Cause: why})
-	r.keysGone(m.user)
 }
 
 // drop is lockMember without telling anybody; it returns false if the user was locked.

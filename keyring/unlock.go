@@ -119,29 +119,38 @@ func (r *Ring) dropEntry(ctx context.Context, m *member, e slot.Entry) error {
 }
 
 // Lock removes the user's entry and wipes his keys, those of a delivery epoch included: what arrives next gets a new one.
-// It returns secret.ErrLocked if there was neither entry nor identity.
+// It returns secret.ErrLocked if there was neither entry nor identity. KeysGone has returned when it returns nil.
 func (r *Ring) Lock(u account.User) error {
+	gone, err := r.lock(u)
+	if gone && r.o.KeysGone != nil {
+		r.o.KeysGone(u)
+	}
+	return err
+}
+
+// lock is Lock without telling that keys were wiped, which it reports.
+func (r *Ring) lock(u account.User) (gone bool, err error) {
 	removed := r.entries.Remove(u.Escape())
 	if removed != nil && !errors.Is(removed, tmpfs.ErrNotFound) {
-		return removed
+		return false, removed
 	}
 	if m := r.lookup(u); m != nil {
 		m.slow.Lock()
 		defer m.slow.Unlock()
 		// An unlock may have come between; the last word is ours.
 		if err := r.entries.Remove(u.Escape()); err != nil && !errors.Is(err, tmpfs.ErrNotFound) {
-			return err
+			return false, err
 		}
 		unlocked := m.unlocked()
-		r.lockMember(m, "told to")
+		gone = r.dropMember(m, "told to")
 		if unlocked {
-			return nil
+			return gone, nil
 		}
 	}
 	if removed != nil {
-		return secret.ErrLocked
+		return gone, secret.ErrLocked
 	}
-	return nil
+	return gone, nil
 }
 
 // LockUnused is Lock for a user who has not logged in since used, which is what Status said of him; why is for the logs. It
@@ -162,6 +171,7 @@ func (r *Ring) LockUnused(u account.User, used time.Time, why string) (bool, err
 	}
 	m.endEpochs()
 	r.locked(m, why)
+	r.keysGone(u)
 	if err := r.entries.Remove(u.Escape()); err != nil && !errors.Is(err, tmpfs.ErrNotFound) {
 		return true, err
 	}

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailcryptfs/mailcryptfs/keyring/account"
 	"github.com/mailcryptfs/mailcryptfs/keyring/records"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 	"github.com/mailcryptfs/mailcryptfs/keyring/slot"
 )
 
@@ -44,6 +46,22 @@ func TestKnownPassword(t *testing.T) {
 	must(t, r.Lock(alice))
 	r.derive <- struct{}{}
 	expired("after a lock", r.Unlock(short(), alice, []byte("pw")))
+}
+
+// TestLockTells checks that whoever depends on the keys knows that they are gone before Lock returns.
+func TestLockTells(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	told := 0
+	f.KeysGone = func(account.User) { told++ } // a race if another goroutine called it
+	r := f.open(t)
+	must(t, r.EnrollAndUnlock(t.Context(), alice, []byte("pw"), "test"))
+	if must(t, r.Lock(alice)); told != 1 {
+		t.Errorf("told %d times", told)
+	}
+	if err := r.Lock(alice); !errors.Is(err, secret.ErrLocked) || told != 1 {
+		t.Errorf("%v, told %d times", err, told)
+	}
 }
 
 // TestLockUnused locks nobody who has logged in since he was looked at.

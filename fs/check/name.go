@@ -2,7 +2,6 @@ package check
 
 import (
 	"errors"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -68,7 +67,8 @@ func (r *run) hidden(p place, stored string) {
 		r.found(f)
 		return
 	}
-	if _, err := p.dir.Stat(strings.TrimSuffix(stored, ".n")); errors.Is(err, unix.ENOENT) {
+	entry, _ := names.Sided(stored)
+	if _, err := p.dir.Stat(entry); errors.Is(err, unix.ENOENT) {
 		f.Kind, f.Detail = SideOrphan, "the name of an entry that is not there; it may be removed"
 		r.found(f)
 	}

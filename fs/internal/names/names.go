@@ -272,6 +272,14 @@ func (c *Codec) OpenSide(s Stored, content []byte) (string, error) {
 	return name, nil
 }
 
+// Sided returns the name of the entry whose side entry the stored name is; ok is false for any other name.
+func Sided(stored string) (entry string, ok bool) {
+	if !strings.HasPrefix(stored, longPrefix) {
+		return "", false
+	}
+	return strings.CutSuffix(stored, sideSuffix)
+}
+
 // Temporary returns the stored name of a new temporary file (N12).
 func Temporary() string {
 	var b [16]byte

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"errors"
 	"path"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/backing"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/inode"
 	"github.com/mailcryptfs/mailcryptfs/fs/internal/names"
+	"github.com/mailcryptfs/mailcryptfs/keyring/secret"
 )
 
 // PathOf returns the path of an entry in the view, from its root.
@@ -20,8 +22,8 @@ func (t *Tree) PathOf(n Name) string {
 
 // DropLeftovers removes what crashes of conversions have left in directory n: plain
 // entries beside an encrypted one of the same name (N8) that have the same content,
-// and temporary files (N12). A plain entry with another content is
-// left, and logged.
+// temporary files (N12), and side entries without the entry (N5). A plain entry with
+// another content is left, and logged.
 func (t *Tree) DropLeftovers(n *inode.Inode) {
 	d, err := t.dir(n)
 	if err != nil {
@@ -58,6 +60,10 @@ func (t *Tree) dropLeftover(n *inode.Inode, d *backing.Dir, stored string) {
 		t.dropTemporary(&place{dir: n, d: d}, stored)
 		return
 	}
+	if entry, ok := names.Sided(stored); ok {
+		t.dropSide(&place{dir: n, d: d}, entry, stored)
+		return
+	}
 	name, s := t.Codec.Decode(stored, n == t.Table.Root)
 	if s.Kind != names.Plain && s.Kind != names.PlainNamed {
 		return
@@ -72,12 +78,28 @@ func (t *Tree) dropLeftover(n *inode.Inode, d *backing.Dir, stored string) {
 	if left.st, err = d.Stat(stored); err != nil || left.st.Type() != unix.S_IFREG {
 		return
 	}
-	if !t.sameContent(place{dir: n, d: d, name: name, s: first, st: st}, left) {
+	same, err := t.sameContent(place{dir: n, d: d, name: name, s: first, st: st}, left)
+	if errors.Is(err, secret.ErrLocked) {
+		return // a pass with the user's key can tell
+	}
+	if !same {
 		t.Log.Warn("two stored files have one name in the view, and differ: the encrypted one is shown", "view", t.PathOf(Name{n, name}), "store", stored)
 		return
 	}
 	if quietlyLocked(&left, func() error { return d.Unlink(stored) }) == nil {
 		t.Log.Info("removed the leftover of a conversion", "store", stored)
+	}
+}
+
+// dropSide removes a side entry whose entry is not there.
+func (t *Tree) dropSide(p *place, entry, side string) {
+	if t.Shared && !olderThan(p.d, side, 24*time.Hour) {
+		return // another host may be about to make the entry
+	}
+	p.dir.NS.Lock()
+	defer p.dir.NS.Unlock()
+	if _, err := p.d.Stat(entry); errors.Is(err, unix.ENOENT) {
+		_ = quietlyLocked(p, func() error { return p.d.Unlink(side) })
 	}
 }
 
@@ -98,31 +120,36 @@ func olderThan(d *backing.Dir, stored string, age time.Duration) bool {
 	return err == nil && time.Since(time.Unix(st.Ctime.Sec, int64(st.Ctime.Nsec))) > age
 }
 
-// sameContent reports whether two stored files have the same plaintext.
-func (t *Tree) sameContent(a, b place) bool {
+// sameContent reports whether two stored files have the same plaintext; with an error it
+// is not known.
+func (t *Tree) sameContent(a, b place) (bool, error) {
 	ca, closeA, err := t.contentAt(&a)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer closeA()
 	cb, closeB, err := t.contentAt(&b)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer closeB()
 	size, errA := ca.Length()
-	if sizeB, errB := cb.Length(); errA != nil || errB != nil || size != sizeB {
-		return false
+	sizeB, errB := cb.Length()
+	if err := errors.Join(errA, errB); err != nil || size != sizeB {
+		return false, err
 	}
 	bufA, bufB := make([]byte, 1<<16), make([]byte, 1<<16)
 	for off := int64(0); off < size; off += int64(len(bufA)) {
 		na, errA := ca.ReadAt(bufA, off)
 		nb, errB := cb.ReadAt(bufB, off)
-		if errA != nil || errB != nil || int64(na) != min(size-off, int64(len(bufA))) || !bytes.Equal(bufA[:na], bufB[:nb]) {
-			return false
+		if err := errors.Join(errA, errB); err != nil {
+			return false, err
+		}
+		if int64(na) != min(size-off, int64(len(bufA))) || !bytes.Equal(bufA[:na], bufB[:nb]) {
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }
 
 func (t *Tree) contentAt(p *place) (inode.Content, func(), error) {
