@@ -58,6 +58,7 @@ type converter struct {
 	ctx    context.Context // that of run: jobs outlive the requests that began them; guarded by mu, as all below
 	jobs   map[account.User]*job
 	looked map[account.User]*looked // unlocked users
+	swept  map[account.User]bool    // whose trees a pass has gone through that clears away what kills of a daemon left
 }
 
 // looked is what the background knows of an unlocked user.
@@ -71,7 +72,7 @@ type looked struct {
 func newConverter(t trees, k keys, users int, log *slog.Logger) *converter {
 	return &converter{
 		trees: t, keys: k, log: log, now: time.Now, slots: make(chan struct{}, max(1, users)), wake: make(chan struct{}, 1),
-		ctx: context.Background(), jobs: make(map[account.User]*job), looked: make(map[account.User]*looked),
+		ctx: context.Background(), jobs: make(map[account.User]*job), looked: make(map[account.User]*looked), swept: make(map[account.User]bool),
 	}
 }
 

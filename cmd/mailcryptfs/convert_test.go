@@ -37,6 +37,20 @@ func TestConverterFindsNothing(t *testing.T) {
 	})
 }
 
+// TestConverterSweeps goes through a tree once in the life of a daemon even if nothing is to be converted.
+func TestConverterSweeps(t *testing.T) {
+	f := &forest{fresh: true}
+	converting(t, f, func(c *converter) {
+		f.unlock()
+		c.poke()
+		synctest.Wait()
+		after(lookAgain + 2*time.Second)
+		if want := []string{"encrypt dry", "encrypt", "encrypt dry"}; !slices.Equal(f.seen(), want) {
+			t.Errorf("passes %q", f.seen())
+		}
+	})
+}
+
 func TestConverterProgress(t *testing.T) {
 	f := &forest{left: 100, perEntry: time.Second}
 	converting(t, f, func(c *converter) {

@@ -25,6 +25,7 @@ type forest struct {
 	passes   []string
 	unlocked []keyring.Status
 	plain    bool
+	fresh    bool // the daemon has just begun: no pass has cleared away what an earlier one may have left
 
 	rotation *keyring.Rotation
 	open     int   // calls of Sealed that find files open under old keys
@@ -137,6 +138,7 @@ func converting(t *testing.T, f *forest, test func(c *converter)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := newConverter(f, f, 1, slog.New(slog.DiscardHandler))
+		c.swept[owner] = !f.fresh
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {

@@ -58,7 +58,7 @@ func (c *converter) pass(ctx context.Context, j *job) (r fs.Report, err error) {
 		return r, err
 	}
 	j.counting(r)
-	if r.Left == 0 {
+	if r.Left == 0 && c.sweptOnce(j.user) {
 		return r, nil
 	}
 	j.beginPass()
@@ -67,7 +67,24 @@ func (c *converter) pass(ctx context.Context, j *job) (r fs.Report, err error) {
 	if err == nil {
 		err = ctx.Err() // a pass that is cut short between files tells nothing
 	}
+	if err == nil {
+		c.sweep(j.user)
+	}
 	return r, err
+}
+
+// sweptOnce reports whether a pass has gone through the user's tree since the daemon began: what an earlier one left when it
+// was killed in the middle of a conversion is no entry that counts.
+func (c *converter) sweptOnce(u account.User) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.swept[u]
+}
+
+func (c *converter) sweep(u account.User) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.swept[u] = true
 }
 
 func (c *converter) convert(ctx context.Context, u account.User, g control.Goal, dry bool, show func(fs.Report)) (r fs.Report, err error) {
