@@ -127,6 +127,10 @@ func (w *worker) note(j job, l look) {
 func (w *worker) look(j job) look {
 	f, err := j.at.dir.Open(j.stored.Name, unix.O_RDONLY|unix.O_NOATIME)
 	if err != nil {
+		if now, ok := w.renamed(j.at, j.name, j.stored, err); ok {
+			j.stored = now
+			return w.look(j)
+		}
 		return w.failed(j, err)
 	}
 	defer f.Close()

@@ -62,6 +62,32 @@ func TestRenamedBetweenNames(t *testing.T) {
 	}
 }
 
+// TestRenamedBeforeOpening has a directory, and a file, under stored names that a conversion has just taken away.
+func TestRenamedBeforeOpening(t *testing.T) {
+	t.Parallel()
+	f := standard(t)
+	r := f.start(t.Context(), f.options())
+	below := make(chan job, 100)
+	r.jobs = below
+	must(t, r.descend(r.rootPlace(), "alice", names.Stored{Name: "alice"}))
+	w := worker{run: r}
+	found := false
+	for len(below) > 0 {
+		j := <-below
+		if j.name == "one" {
+			found = true
+			j.stored = names.Stored{Name: "one"}
+			if l := w.look(j); l.gone || l.header == nil || len(l.bad) > 0 {
+				t.Errorf("file: %+v", l)
+			}
+		}
+		j.at.dir.Release()
+	}
+	if !found {
+		t.Error("the directory was passed by")
+	}
+}
+
 // TestHeaderConverted reads the header of a mailbox again and again while it is converted, many times over.
 func TestHeaderConverted(t *testing.T) {
 	t.Parallel()

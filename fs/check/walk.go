@@ -133,6 +133,9 @@ func (r *run) descend(p place, name string, s names.Stored) error {
 	}
 	var err error
 	if c.dir, err = p.dir.OpenDir(s.Name); err != nil {
+		if now, ok := r.renamed(p, name, s, err); ok {
+			return r.descend(p, name, now)
+		}
 		if !errors.Is(err, unix.ENOTDIR) { // replaced meanwhile
 			r.unreadable(p.finding(name, s.Name), err)
 		}
@@ -148,6 +151,16 @@ func (r *run) descend(p place, name string, s names.Stored) error {
 		}
 	}
 	return r.walk(c)
+}
+
+// renamed returns the stored name that a conversion has given the entry name of p since it was seen as s, and could not be
+// opened: what was listed once may not be listed again.
+func (r *run) renamed(p place, name string, s names.Stored, err error) (now names.Stored, ok bool) {
+	if !isGone(err) {
+		return s, false
+	}
+	now, ok = r.candidate(p, name)
+	return now, ok && now.Name != s.Name
 }
 
 // submit hands a file to a worker.
