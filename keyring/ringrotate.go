@@ -102,7 +102,8 @@ func (r *Ring) Rotation(u account.User) (Rotation, bool, error) {
 
 // FinishRotation destroys the old keys of the user: on disk, where they are overwritten as far as that helps (FORMAT.md
 // K18), in the previous version of the record too, and in memory. It is called after a pass over the user's tree that
-// began after Rotation returned seen and found nothing under a Retired key. After a failure, or a crash at any step, the
+// began after Rotation returned seen and found nothing under a Retired key, while the user was unlocked: without his key
+// nothing can be sealed anew. After a failure, or a crash at any step, the
 // rotation is still under way and FinishRotation can be called again. Without a rotation there is nothing to do. Errors:
 // ErrRotation, ErrTooSoon (only with Options.Cluster), secret.ErrNotEnrolled, and what is wrong with record or disk.
 func (r *Ring) FinishRotation(ctx context.Context, u account.User, seen Rotation) error {
@@ -117,7 +118,7 @@ func (r *Ring) FinishRotation(ctx context.Context, u account.User, seen Rotation
 	if rec.Rotation == nil {
 		return nil
 	}
-	if !rec.Rotation.Started.Equal(seen.Started) || rec.Rotation.Pending {
+	if !rec.Rotation.Started.Equal(seen.Started) || rec.Rotation.Pending || !m.unlocked() {
 		return ErrRotation
 	}
 	if r.o.Cluster && r.o.Now().Before(rec.Rotation.Started.Add(2*r.o.Epoch)) {

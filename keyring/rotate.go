@@ -14,7 +14,8 @@ import (
 )
 
 var (
-	// ErrRotation says that the rotation that was seen is not the one of now, or waits for the user's next unlock.
+	// ErrRotation says that the rotation that was seen is not the one of now, or waits for the user's next unlock, as all do
+	// that are under way while he is locked.
 	ErrRotation = errors.New("the rotation cannot end yet: another one began, or it waits for the next unlock")
 	// ErrRotating says that a rotation is under way, and another would add nothing to it but a key that nobody needs.
 	ErrRotating = errors.New("a rotation is under way: it goes on while the user is unlocked")

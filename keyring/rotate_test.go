@@ -149,6 +149,9 @@ func TestDeliveryInRotation(t *testing.T) {
 	if before.ID == after.ID || !r.Retired(alice, before.ID) || r.Retired(alice, after.ID) {
 		t.Errorf("retired %v and %v", r.Retired(alice, before.ID), r.Retired(alice, after.ID))
 	}
+	if err := r.FinishRotation(ctx, alice, seen(t, r)); !errors.Is(err, ErrRotation) {
+		t.Errorf("of a locked user, whose mail nobody can seal anew: %v", err)
+	}
 	must(t, r.Unlock(ctx, alice, []byte("pw")))
 	must(t, r.FinishRotation(ctx, alice, seen(t, r)))
 	if _, err := r.OpeningKey(alice, after.ID); err != nil {
