@@ -36,7 +36,8 @@ By default the result is a maildir with folders, names, flags, keywords, subscri
 filters as they are; what a mail server makes anew (indexes, quota) and what is not delivered yet is
 left out. Mail of the profiles dovecot-sdbox and cyrus becomes a maildir too; flags of the former are
 in Dovecot's index and are not exported. With --mbox, each folder becomes one file of the mboxrd
-format.
+format; a tar stream of such files needs room for the largest one, encrypted, beside the tar file, or
+in $TMPDIR or /var/tmp if there is none.
 
 A message that is damaged is reported and left out; the rest is exported. Symbolic links are not
 followed.`,

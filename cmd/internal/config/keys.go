@@ -71,7 +71,7 @@ func sessionKeys() []Key {
 			func(c *Config) any { return c.Anvil }},
 		{"cyrus_proc", "Cyrus' directory of sessions (proc_path: on Debian /run/cyrus/proc), \"\" for none: the same.",
 			func(c *Config) any { return c.CyrusProc }},
-		{"grace", "How long a user stays unlocked after the last use, 1s to 24h.",
+		{"grace", "How long a user stays unlocked after the last use or login, 1s to 24h.",
 			func(c *Config) any { return c.Grace }},
 		{"idle", "A user who opened a message within this time is in use, \"0s\" for none.",
 			func(c *Config) any { return c.Idle }},
