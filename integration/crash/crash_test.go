@@ -154,7 +154,7 @@ func TestControls(t *testing.T) {
 			s := newSite(t, harness.Options{Under: tr.Under()})
 			s.Announce(`.`)
 			tr.SetJudge(trap.Swallow(tt.swallow))
-			const tries = 8
+			const tries = 40 // one round alone is caught about four times in ten
 			for range tries {
 				_, bad := s.round(t, true, tt.kinds...).Check(t, writers.Always)
 				for _, v := range bad {

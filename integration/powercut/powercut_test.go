@@ -196,7 +196,7 @@ func TestControls(t *testing.T) {
 			seed := uint64(time.Now().UnixNano())
 			p := newReplayer(r, seed)
 			rnd := rand.New(rand.NewPCG(seed, 2))
-			const tries = 12
+			const tries = 30
 			for i, pt := range sorted(points(rnd, r.events, dropped, tries)) {
 				for _, v := range r.check(t, p, pt).problems {
 					if slices.Contains(tt.lost, v.Kind) {
