@@ -27,7 +27,7 @@ func (w *Work) checkRename(j job, lines []line) []Violation {
 	if done < 0 {
 		return nil
 	}
-	found, err := filepath.Glob(j.place + "/" + j.id + "[,:]*")
+	found, err := filepath.Glob(j.place + "/cur/" + j.id + "[,:]*")
 	if err != nil || len(found) != 1 {
 		c.add("the message", fmt.Sprintf("has the names %q (%v)", found, err))
 		return c.bad

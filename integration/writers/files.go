@@ -76,23 +76,25 @@ func (w *writer) inPlace() func(int) error {
 	}
 }
 
-// rename renames one message again and again, as flag changes do: "begin I", "done I".
+// rename delivers one message and renames it again and again, as flag changes do: "begin I", "done I". The message is whole
+// and durable before it has its name: a file that is not, after the power went, would look damaged.
 func (w *writer) rename() func(int) error {
 	return func(i int) error {
 		if err := w.note("begin %d", i); err != nil {
 			return err
 		}
-		path := w.place + "/" + flagged(w.id, i)
-		var err error
+		cur := w.place + "/cur"
+		from := cur + "/" + flagged(w.id, i-1)
 		if i == 0 {
-			err = put(path, mail(w.id))
-		} else {
-			err = os.Rename(w.place+"/"+flagged(w.id, i-1), path)
+			from = w.place + "/tmp/" + w.id
+			if err := put(from, mail(w.id)); err != nil {
+				return err
+			}
 		}
-		if err != nil {
+		if err := os.Rename(from, cur+"/"+flagged(w.id, i)); err != nil {
 			return err
 		}
-		return w.done(syncDir(w.place), "done %d", i)
+		return w.done(syncDir(cur), "done %d", i)
 	}
 }
 

@@ -49,7 +49,7 @@ func (w *Work) jobs() []job {
 		{"deliver", "carol", view + "/carol", n("c")},
 		{"append", "log", view + "/alice/" + n("log-"), ""},
 		{"inplace", "inplace", view + "/alice/" + n("inplace-"), ""},
-		{"rename", "rename", view + "/alice/cur", n("flag")},
+		{"rename", "rename", view + "/alice", n("flag")},
 		{"replace", "replace", view + "/alice", n("list-")},
 		{"link", "link", view + "/alice", n("l")},
 		{"folder", "folder", view + "/alice", n("f")},
