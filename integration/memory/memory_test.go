@@ -27,7 +27,7 @@ func count(found map[string]Hits, f func(Hits) int) (n int) {
 // the search would find nothing at all), keys of content in locked pages alone, and nothing of them is left after the lock.
 func TestMemoryAfterLock(t *testing.T) {
 	harness.AsShipped(t)
-	s := harness.New(t, harness.Options{Profile: "dovecot-maildir", Epoch: "1s"})
+	s := harness.New(t, harness.Options{Profile: "dovecot-maildir", Epoch: "4s"}) // what is written is read within half of it
 	addLines(t, s, "enroll = \"auto\"\nrecovery = \"none\"\n")
 	s.Serve(t)
 	const user = "alice" // enrolled by the first login
