@@ -43,7 +43,7 @@ func (s *Site) TryServe(t testing.TB) error {
 	case err := <-ready:
 		return err
 	case <-s.exited:
-		return errors.Join(errors.New("it ended"), s.exitError)
+		return errors.Join(errors.New("it ended"), *s.exitError)
 	}
 }
 
@@ -86,11 +86,11 @@ func (s *Site) spawn(t testing.TB, notify string) error {
 	}
 	s.cmd.Stdout, s.cmd.Stderr = out, out
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	s.exited = make(chan struct{})
-	started := make(chan error)
+	exited, exitError, started := make(chan struct{}), new(error), make(chan error)
+	s.exited, s.exitError = exited, exitError
 	go runLocked(s.cmd, started, func(err error) {
-		s.exitError = err
-		close(s.exited)
+		*exitError = err
+		close(exited)
 	})
 	return <-started
 }

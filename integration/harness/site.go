@@ -53,7 +53,7 @@ type Site struct {
 	log       *Log
 	cmd       *exec.Cmd
 	exited    chan struct{} // closed when the daemon has ended
-	exitError error         // valid after that
+	exitError *error        // valid after that; a pointer: a copy of the site may be made meanwhile
 }
 
 // New makes a site without starting its daemon: image, directories, configuration, site secret.
@@ -153,7 +153,7 @@ func (s *Site) stop() error {
 	}
 	select {
 	case <-s.exited:
-		return s.exitError
+		return *s.exitError
 	case <-ctx.Done():
 	}
 	// It hangs: let it say where.
