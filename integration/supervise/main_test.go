@@ -103,8 +103,16 @@ func (m *manager) heard() (pings int, last time.Time) {
 	return 0, time.Time{}
 }
 
-// childProbe PATH opens and reads a file every few milliseconds, and says each time that the answer becomes another, and
-// what it is when it is told to look. It ends when it hears anything else.
+// monotonic is a time in nanoseconds that all processes share, and that nobody sets.
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // of this clock it cannot fail
+	return ts.Nano()
+}
+
+// childProbe PATH opens and reads a file every few milliseconds. "BEGAN ENDED ANSWER" is what it says of each read that
+// fails, of the first one that does not fail any more, and of the next one when it is told to look. It ends when it hears
+// anything else.
 func childProbe(c *harness.Child) error {
 	was := "nothing"
 	done, look := make(chan struct{}), make(chan struct{})
@@ -115,7 +123,7 @@ func childProbe(c *harness.Child) error {
 		close(done)
 	}()
 	for {
-		is := "ok"
+		began, is := monotonic(), "ok"
 		if _, err := os.ReadFile(c.Args[0]); err != nil {
 			var errno unix.Errno
 			if !errors.As(err, &errno) {
@@ -123,8 +131,8 @@ func childProbe(c *harness.Child) error {
 			}
 			is = unix.ErrnoName(errno)
 		}
-		if is != was {
-			if err := c.Say("%d %s", time.Now().UnixMilli(), is); err != nil {
+		if is != "ok" || is != was {
+			if err := c.Say("%d %d %s", began, monotonic(), is); err != nil {
 				return err
 			}
 			was = is
