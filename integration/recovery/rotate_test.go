@@ -20,24 +20,39 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
-// keyIDs returns the content keys that a user's key records name, previous versions and delivery keys included.
+// keyIDs returns the content keys that a user's key records name, previous versions and delivery keys included. A record
+// that vanishes meanwhile may have got another name: it reads all of them until none does.
 func keyIDs(t *testing.T, s *harness.Site, user string) []string {
 	t.Helper()
-	var ids []string
 	dir := filepath.Join(s.Store, ".mailcryptfs/users", user)
-	id := regexp.MustCompile(`(?m)^id = "([0-9a-f]{32})"`)
-	must(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+	var ids []string
+	harness.Eventually(t, time.Minute, "key records of which none vanishes", func() bool {
+		_, err := os.Lstat(dir)
+		must(t, err)
+		ids, err = keyIDsOnce(dir)
+		if !errors.Is(err, os.ErrNotExist) {
+			must(t, err)
+		}
+		return err == nil
+	})
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+var recordID = regexp.MustCompile(`(?m)^id = "([0-9a-f]{32})"`)
+
+func keyIDsOnce(dir string) (ids []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		for _, m := range id.FindAllSubmatch(text, -1) {
+		for _, m := range recordID.FindAllSubmatch(text, -1) {
 			ids = append(ids, string(m[1]))
 		}
 		return err
-	}))
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	})
+	return ids, err
 }
 
 // sealedUnder returns the content-key ids in the headers of all files of the store (FORMAT.md C3).
