@@ -289,7 +289,13 @@ func TestDamage(t *testing.T) {
 			for i := range 5 {
 				must(t, os.WriteFile(fmt.Sprintf("%s/alice/new/%d", s.View, i), []byte(message("x", 20000)[:20000+i-5]), 0o600))
 			}
-			damage(t, s, 20000+1-5, func(f *os.File) error { _, err := f.WriteAt([]byte{0xff, 0xff}, 9000); return err })
+			damage(t, s, 20000+1-5, func(f *os.File) error {
+				b := make([]byte, 2)
+				_, err := f.ReadAt(b, 9000)
+				must(t, err)
+				_, err = f.WriteAt([]byte{^b[0], ^b[1]}, 9000)
+				return err
+			})
 			damage(t, s, 20000+3-5, func(f *os.File) error { return f.Truncate(8000) })
 			out := harness.Dir(t)
 			for i := range args {
