@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,12 +76,22 @@ func (i Image) Mounted(t testing.TB) (dir, file string) {
 	Run(t, mkfs...)
 	Run(t, "mount", "-t", i.FS, "-o", "loop,nodev,nosuid", file, dir)
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
+		if err := unmountIdle(dir); err != nil {
 			t.Errorf("cannot unmount a test image: %v", err)
 			_ = unix.Unmount(dir, unix.MNT_DETACH)
 		}
 	})
 	return dir, file
+}
+
+// unmountIdle unmounts a filesystem as soon as nobody uses it, which is to be within half a minute: a server whose master has
+// ended may have processes that are about to.
+func unmountIdle(dir string) error {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if err := unix.Unmount(dir, 0); err != unix.EBUSY || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // Run runs a program of the system and fails the test unless it ends well.
