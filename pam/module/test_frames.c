@@ -152,7 +152,7 @@ static void play(int fd, const struct peer *p)
 		(void)poll(NULL, 0, p->slow ? 4 : 0);
 	}
 	if (p->stays)
-		(void)poll(NULL, 0, 5000);
+		(void)poll(NULL, 0, 60000); /* until it is killed */
 	_exit(0);
 }
 
@@ -185,14 +185,15 @@ static void exchanges(void)
 		if (!peers[i].reads) /* it has answered and is gone before the first byte is sent */
 			(void)waitpid(child, NULL, 0);
 		(void)setitimer(ITIMER_REAL, &often, NULL);
-		int64_t began = now();
+		/* Only a peer that says nothing is to meet the limit: the others may have to wait for a busy machine. */
+		int64_t began = now(), limit = peers[i].error == ETIMEDOUT ? 1000 : 60000;
 		errno = 0;
-		bool ok = exchange(fd[0], request, sizeof request - 1, &a, began + 1000);
+		bool ok = exchange(fd[0], request, sizeof request - 1, &a, began + limit);
 		int error = errno;
 		(void)setitimer(ITIMER_REAL, &never, NULL);
 		if (ok != peers[i].ok || (!ok && error != peers[i].error))
 			fail("exchange", peers[i].name);
-		if (error == ETIMEDOUT && (now() - began < 1000 || now() - began > 4000))
+		if (error == ETIMEDOUT && (now() - began < 1000 || now() - began > 30000))
 			fail("time limit", peers[i].name);
 		(void)close(fd[0]);
 		(void)kill(child, SIGKILL);
