@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// Patience is how long any answer may take on a busy machine.
-const Patience = 60 * time.Second
+// Patience is how long any answer may take on a busy machine. It is longer than a server's poll for news of a mailbox, a
+// minute with Cyrus: one announcement that came by it is late, and no error.
+const Patience = 90 * time.Second
 
 // IMAP is one IMAP connection. It is for one goroutine.
 type IMAP struct {
