@@ -18,7 +18,10 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, harness.Procs{"reap": reap})) }
+func TestMain(m *testing.M) {
+	harness.OneMore()
+	os.Exit(harness.Main(m, harness.Procs{"reap": reap}))
+}
 
 // patience is how long anything may take on a busy machine.
 const patience = client.Patience

@@ -15,8 +15,8 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
-// grace is short, and long enough for the session of a login to begin on a busy machine.
-const grace = 4 * time.Second
+// grace is what a login has until its session begins: enough on a busy machine.
+const grace = 8 * time.Second
 
 var sessionProcess = regexp.MustCompile(`(\w+) session of process (\d+) \(Cyrus\)`)
 
@@ -43,10 +43,10 @@ func (s *site) waitLocked(t testing.TB, user string) {
 	s.sealed(t, user)
 }
 
-// hold waits for twice the grace and checks that the user is still unlocked.
+// hold waits for longer than the grace and checks that the user is still unlocked.
 func (s *site) hold(t testing.TB, user string) {
 	t.Helper()
-	held := time.After(2 * grace)
+	held := time.After(grace + 2*time.Second)
 	<-held
 	if !s.unlocked(t, user) {
 		t.Fatalf("%s was locked in the middle of a session", user)

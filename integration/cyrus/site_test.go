@@ -51,7 +51,8 @@ func newSiteOf(t testing.TB, o options, users ...string) *site {
 	}
 	r.own(t, "/run/cyrus/proc")
 	must(t, os.Mkdir(r.path("/run/mailcryptfs"), 0o755))
-	s := harness.New(t, harness.Options{Profile: "cyrus", User: o.user, Epoch: "2s", View: r.path(mail), Lines: fmt.Sprintf(
+	// Half an epoch is what Cyrus has to read again what it has just written.
+	s := harness.New(t, harness.Options{Profile: "cyrus", User: o.user, Epoch: "8s", View: r.path(mail), Lines: fmt.Sprintf(
 		"pam = %q\ncyrus_proc = %q\ngrace = %q\n%s", r.path("/run/mailcryptfs/pam.sock"), r.path("/run/cyrus/proc"), o.grace, o.lines)})
 	s.Serve(t)
 	for _, p := range o.layout.partitions() {

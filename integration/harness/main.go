@@ -2,12 +2,14 @@ package harness
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,6 +47,14 @@ func Main(m *testing.M, procs Procs) int {
 		return 1
 	}
 	return code
+}
+
+// OneMore has one test more run at once than there are processors. It is for tests that wait most of the time, for epochs and
+// graces to end. To be called before Main.
+func OneMore() {
+	if err := flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)+1)); err != nil {
+		panic(err) // the name is one of package testing
+	}
 }
 
 // WithoutRace has the daemon built without the race detector, whatever was asked for. It is for tests of what is on the
