@@ -15,7 +15,10 @@ import (
 	"github.com/mailcryptfs/mailcryptfs/integration/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, nil)) }
+func TestMain(m *testing.M) {
+	harness.OneMore()
+	os.Exit(harness.Main(m, nil))
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()

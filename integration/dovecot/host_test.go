@@ -1,6 +1,7 @@
 package dovecot
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,11 +25,12 @@ const patience = client.Patience
 
 // grace is how long users of a test stay unlocked after their last session.
 // It is long enough for a session to begin after its login on a busy machine.
-const grace = 3 * time.Second
+const grace = 8 * time.Second
 
 // options say how a Dovecot, and the site below it, differ from those of most tests.
 type options struct {
 	users    []string
+	epoch    string // of delivery keys; 8s when empty: no test reads later than half of that what a locked user just got
 	config   string // further lines of mailcryptfs.toml
 	conf     string // further lines of Dovecot's configuration
 	plugins  string // further plugins of Dovecot's
@@ -161,7 +163,7 @@ func (h *host) home(t testing.TB, user string, uid int) {
 func newSite(t testing.TB, o options) (*harness.Site, *host) {
 	t.Helper()
 	h := prepare(t, o)
-	site := harness.Options{Profile: "dovecot-maildir", User: "%u", Epoch: "2s"}
+	site := harness.Options{Profile: "dovecot-maildir", User: "%u", Epoch: cmp.Or(h.epoch, "8s")}
 	if h.sdbox {
 		site.Profile = "dovecot-sdbox"
 	}
