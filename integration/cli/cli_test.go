@@ -199,7 +199,7 @@ func TestOtherMountIsLeftAlone(t *testing.T) {
 func TestUnmountedFromOutside(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	must(t, unix.Unmount(s.View, 0))
-	harness.Eventually(t, 10*time.Second, "the daemon ends", func() bool { return !s.Running() })
+	harness.Eventually(t, time.Minute, "the daemon ends", func() bool { return !s.Running() })
 	if !s.LogHas("unmounted from outside") {
 		t.Error("the reason is not told")
 	}

@@ -50,7 +50,7 @@ func TestStuckDaemon(t *testing.T) {
 	s.Announce("a daemon was killed and cannot end")
 	s.Announce("detached a view that a dead daemon had left")
 	p := harness.Spawn(t, "stuck", s.Control, s.View)
-	harness.Eventually(t, 20*time.Second, "a process whose first thread is a zombie", func() bool {
+	harness.Eventually(t, time.Minute, "a process whose first thread is a zombie", func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 		return err == nil && bytes.Contains(stat, []byte(") Z "))
 	})

@@ -69,7 +69,7 @@ func (s *Site) WaitLog(t testing.TB, expr string) []string {
 	s.Announce(expr)
 	re := regexp.MustCompile(expr)
 	var found []string
-	Eventually(t, 10*time.Second, "log line "+expr, func() bool {
+	Eventually(t, time.Minute, "log line "+expr, func() bool {
 		found = nil
 		for _, line := range strings.Split(s.log.All(), "\n") {
 			if re.MatchString(line) {

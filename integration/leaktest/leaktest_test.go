@@ -176,7 +176,7 @@ func onDevice(delivery string) int {
 // converted waits until the worker has left nothing plain.
 func converted(t testing.TB, s *harness.Site) {
 	t.Helper()
-	harness.Eventually(t, 30*time.Second, "no plain message left", func() bool {
+	harness.Eventually(t, time.Minute, "no plain message left", func() bool {
 		plain := false
 		must(t, filepath.WalkDir(s.Store, func(path string, d os.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() && !strings.HasPrefix(d.Name(), "mc1") && !strings.Contains(path, "/.mailcryptfs/") {

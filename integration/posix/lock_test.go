@@ -122,10 +122,10 @@ func testFcntlWaits(t *testing.T, p *place) {
 	ask(t, a, "set w 0 0", "ok")
 	b.Tell(t, "wait w 0 0")
 	c.Tell(t, "wait r 0 0")
-	harness.Eventually(t, 10*time.Second, "b and c wait", func() bool { return waiting(b) && waiting(c) })
+	harness.Eventually(t, time.Minute, "b and c wait", func() bool { return waiting(b) && waiting(c) })
 	c.Kill()
 	// Had b got the lock it would never wait again; one reading of /proc/locks can miss lines while others change it.
-	harness.Eventually(t, 10*time.Second, "b still waits for a lock that a holds", func() bool { return waiting(b) })
+	harness.Eventually(t, time.Minute, "b still waits for a lock that a holds", func() bool { return waiting(b) })
 	ask(t, a, "set u 0 0", "ok")
 	b.Expect(t, "ok")
 	ask(t, a, "set r 0 1", unix.EAGAIN.Error())

@@ -112,7 +112,7 @@ func full(t *testing.T, dir string, want unix.Errno) {
 	}
 	freed(t, dir)
 	content := noise(99, 200000)
-	harness.Eventually(t, 30*time.Second, "the room of what was removed", func() bool { // the kernel lets go of it a little later
+	harness.Eventually(t, time.Minute, "the room of what was removed", func() bool { // the kernel lets go of it a little later
 		err := store(dir+"/again", content)
 		if !errors.Is(err, want) {
 			must(t, err)

@@ -38,7 +38,7 @@ func survey(t *testing.T, s *harness.Site) map[string]surveyed {
 func counted(t *testing.T, s *harness.Site, missing, noWay float64) {
 	t.Helper()
 	var r map[string]any
-	harness.Eventually(t, 15*time.Second, "the count of users", func() bool {
+	harness.Eventually(t, time.Minute, "the count of users", func() bool {
 		r, _ = s.Status(t)["recovery"].(map[string]any)
 		return r["missing_key"] == missing && r["no_way_back"] == noWay
 	})
@@ -76,7 +76,7 @@ func TestRecipients(t *testing.T) {
 	must(t, os.WriteFile(s.Config, []byte(strings.Replace(string(text), `"`+first+`", `, "", 1)), 0o600))
 	must(t, syscall.Kill(s.PID(), syscall.SIGHUP))
 	s.WaitLog(t, "msg=reloaded")
-	harness.Eventually(t, 10*time.Second, "the reload", func() bool { return survey(t, s)[alice].Retired == 1 })
+	harness.Eventually(t, time.Minute, "the reload", func() bool { return survey(t, s)[alice].Retired == 1 })
 	unlocks(t, s, alice, password(alice))
 	if got := survey(t, s); got[alice].Retired != 0 || got[alice].Keys != 1 || got["bob"].Retired != 1 {
 		t.Errorf("%+v", got)

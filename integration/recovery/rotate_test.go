@@ -152,7 +152,7 @@ func TestRotateLocked(t *testing.T) {
 		}
 		b.deliver(t, "new", 4000)
 		good(t, s, secrets{"password": password(alice)}, "unlock", alice)
-		harness.Eventually(t, 20*time.Second, "the end of the rotation", func() bool { return !rotating(t, s, alice) })
+		harness.Eventually(t, time.Minute, "the end of the rotation", func() bool { return !rotating(t, s, alice) })
 		b.readable(t, s)
 		none(t, "key records", old, keyIDs(t, s, alice))
 		none(t, "stored files", old, sealedUnder(t, s))
@@ -196,9 +196,9 @@ func TestRotateKilled(t *testing.T) {
 			b.deliver(t, "new", 1+rand.IntN(8000))
 		}
 	}
-	harness.Eventually(t, 20*time.Second, "the end of the rotations", func() bool { return !rotating(t, s, alice) })
+	harness.Eventually(t, time.Minute, "the end of the rotations", func() bool { return !rotating(t, s, alice) })
 	good(t, s, nil, "rotate", "--identity", "--wait", alice)
-	harness.Eventually(t, 20*time.Second, "the end of the rotation", func() bool { return !rotating(t, s, alice) })
+	harness.Eventually(t, time.Minute, "the end of the rotation", func() bool { return !rotating(t, s, alice) })
 	b.readable(t, s)
 	now := keyIDs(t, s, alice)
 	none(t, "key records", old, now)

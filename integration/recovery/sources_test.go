@@ -42,7 +42,7 @@ func serve(t *testing.T, s *harness.Site, env []string, pipes map[string]string,
 	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(os.Interrupt) }
 	d.cmd.WaitDelay = 30 * time.Second
 	must(t, d.cmd.Start())
-	harness.Eventually(t, 30*time.Second, "the daemon's answer", func() bool { return call(t, s, nil, "status").Code == 0 })
+	harness.Eventually(t, time.Minute, "the daemon's answer", func() bool { return call(t, s, nil, "status").Code == 0 })
 	return d
 }
 

@@ -87,7 +87,7 @@ func TestMemoryAfterLock(t *testing.T) {
 			t.Errorf("keys are in the memory of the daemon after the lock: %v", found)
 		}
 		// What leads to the keys, as soon as the collector has run.
-		harness.Eventually(t, 10*time.Second, "everything that leads to the keys is erased", func() bool {
+		harness.Eventually(t, time.Minute, "everything that leads to the keys is erased", func() bool {
 			for _, n := range memory.Find(t, s.PID(), secrets) {
 				if n != (memory.Hits{}) {
 					return false

@@ -83,7 +83,7 @@ var sessionProcess = regexp.MustCompile(`imap session of process (\d+) \(Dovecot
 func becauseOfIMAP(t testing.TB, s *harness.Site, user string) int {
 	t.Helper()
 	var m []string
-	harness.Eventually(t, 10*time.Second, "the daemon knows of the session", func() bool {
+	harness.Eventually(t, time.Minute, "the daemon knows of the session", func() bool {
 		because, _ := userStatus(t, s, user)["because"].(string)
 		m = sessionProcess.FindStringSubmatch(because)
 		return m != nil
@@ -212,7 +212,7 @@ func TestPostLogin(t *testing.T) {
 	c := h.Login(t, "alice", "pw")
 	c.Do(t, "SELECT INBOX")
 	if because := fmt.Sprint(userStatus(t, s, "alice")["because"]); !strings.HasSuffix(because, "(registered)") {
-		harness.Eventually(t, 10*time.Second, "the daemon knows of the process", func() bool {
+		harness.Eventually(t, time.Minute, "the daemon knows of the process", func() bool {
 			return strings.HasSuffix(fmt.Sprint(userStatus(t, s, "alice")["because"]), "(registered)")
 		})
 	}

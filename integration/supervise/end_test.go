@@ -31,13 +31,13 @@ func TestStartDuringTheEnd(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	keepEnding(t, s)
 	must(t, syscall.Kill(s.PID(), syscall.SIGTERM))
-	harness.Eventually(t, 20*time.Second, "the control socket is gone", func() bool {
+	harness.Eventually(t, time.Minute, "the control socket is gone", func() bool {
 		_, err := os.Lstat(s.Control)
 		return errors.Is(err, os.ErrNotExist)
 	})
 	next := *s
 	next.Serve(t)
-	harness.Eventually(t, 10*time.Second, "the first one has ended", func() bool { return !s.Running() })
+	harness.Eventually(t, time.Minute, "the first one has ended", func() bool { return !s.Running() })
 	next.Enroll(t, "alice")
 	next.Stop(t)
 }

@@ -186,7 +186,7 @@ func TestCyrusChangesHands(t *testing.T) {
 	encryptNow(t, s, "alice")
 	s.Lock(t, "alice")
 	s.Lock(t, "bob") // and the delivery key that it was sealed under
-	harness.Eventually(t, 10*time.Second, "EACCES", func() bool {
+	harness.Eventually(t, time.Minute, "EACCES", func() bool {
 		_, err := os.ReadFile(box + "/1.")
 		return errors.Is(err, unix.EACCES)
 	})

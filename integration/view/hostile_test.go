@@ -159,7 +159,7 @@ func TestFewDescriptors(t *testing.T) {
 		must(t, f.Close())
 	}
 	for _, path := range paths { // closing is told to the daemon a moment later
-		harness.Eventually(t, 10*time.Second, "room for a handle", func() bool {
+		harness.Eventually(t, time.Minute, "room for a handle", func() bool {
 			b, err := os.ReadFile(path)
 			return err == nil && bytes.Equal(b, message("x", 1000))
 		})

@@ -131,7 +131,7 @@ func TestLocked(t *testing.T) {
 	if after := snapshot(t, box); !reflect.DeepEqual(after, before) {
 		t.Errorf("locking changed attributes:\n%v\n%v", after, before)
 	}
-	harness.Eventually(t, 10*time.Second, "no cached page", func() bool {
+	harness.Eventually(t, time.Minute, "no cached page", func() bool {
 		warm.Tell(t, "resident")
 		return warm.Line(t) == "0"
 	})
@@ -272,7 +272,7 @@ func TestKeyringDirectory(t *testing.T) {
 	readable(t, other, message("y", 5000))
 	must(t, os.WriteFile(s.Keyring+"/.alice", drop, 0o600))
 	must(t, os.Rename(s.Keyring+"/.alice", entry))
-	harness.Eventually(t, 10*time.Second, "alice unlocked by the entry", func() bool { return isUnlocked(t, s, "alice") })
+	harness.Eventually(t, time.Minute, "alice unlocked by the entry", func() bool { return isUnlocked(t, s, "alice") })
 	readable(t, path, message("x", 5000))
 	s.Announce(`(?i)nobody|keyring entry`)
 	must(t, os.WriteFile(s.Keyring+"/.x", []byte("$argon2id$rubbish"), 0o600))

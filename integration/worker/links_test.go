@@ -59,7 +59,7 @@ func TestLinksAcrossUsers(t *testing.T) {
 		reads(name)
 	}
 	s.Lock(t, "alice")
-	harness.Eventually(t, 20*time.Second, "EACCES for alice's mail only", func() bool {
+	harness.Eventually(t, time.Minute, "EACCES for alice's mail only", func() bool {
 		_, err := os.ReadFile(filepath.Join(s.View, names[0]))
 		return errors.Is(err, unix.EACCES)
 	})

@@ -401,7 +401,7 @@ func TestVerbs(t *testing.T) {
 	}
 	s.Lock(t, "alice")
 	// What was sealed while she was locked can be read until the end of the epoch.
-	harness.Eventually(t, 20*time.Second, "EACCES for mail of a locked user", func() bool {
+	harness.Eventually(t, time.Minute, "EACCES for mail of a locked user", func() bool {
 		_, err := os.ReadFile(anyMessage(t, filepath.Join(s.View, "alice/cur")))
 		return errors.Is(err, unix.EACCES)
 	})

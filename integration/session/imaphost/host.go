@@ -125,7 +125,7 @@ func (h *Host) Start(t testing.TB, s *harness.Site, o Options) {
 			t.Logf("dovecot:\n%s", h.log)
 		}
 	})
-	harness.Eventually(t, 20*time.Second, "dovecot listens", func() bool {
+	harness.Eventually(t, time.Minute, "dovecot listens", func() bool {
 		conn, err := net.Dial("tcp", h.addr)
 		if err == nil {
 			_ = conn.Close()
