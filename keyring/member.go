@@ -135,6 +135,10 @@ func (r *Ring) adopt(ctx context.Context, m *member, identity *slot.Identity, by
 		identity.Wipe()
 		return ErrClosed
 	}
+	if r.lookup(m.user) != m { // forgotten meanwhile, and perhaps enrolled anew: nobody would ever wipe it
+		identity.Wipe()
+		return secret.ErrNotEnrolled
+	}
 	if err := r.setCurrent(m, identity, m.record()); err != nil {
 		identity.Wipe()
 		return err

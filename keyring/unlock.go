@@ -150,11 +150,11 @@ func (r *Ring) lock(u account.User) (gone bool, err error) {
 	if removed != nil {
 		return gone, secret.ErrLocked
 	}
-	return gone, nil
+	return true, nil // Watch may have been faster, and have told nobody yet
 }
 
-// LockUnused is Lock for a user who has not logged in since used, which is what Status said of him; why is for the logs. It
-// reports whether he was locked: who has logged in since stays unlocked.
+// LockUnused is Lock for a user who has not logged in since used, which is what Status said of him, or for any with a zero
+// used; why is for the logs. It reports whether he was locked: who has logged in since stays unlocked.
 func (r *Ring) LockUnused(u account.User, used time.Time, why string) (bool, error) {
 	m := r.lookup(u)
 	if m == nil {
@@ -166,7 +166,7 @@ func (r *Ring) LockUnused(u account.User, used time.Time, why string) (bool, err
 		return false, err
 	}
 	// Keys first, then the entry: a login that is recognised at this moment finds both, or none.
-	if !m.dropIf(func() bool { return m.used.Equal(used) }) {
+	if !m.dropIf(func() bool { return used.IsZero() || m.used.Equal(used) }) {
 		return false, nil
 	}
 	m.endEpochs()

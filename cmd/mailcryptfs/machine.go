@@ -143,7 +143,7 @@ func listen(ctx context.Context, c config.Config, log *slog.Logger) (*control.So
 	case errors.Is(err, control.ErrInUse):
 		return nil, ui.Fail(ui.ExitUnavailable, "mailcryptfs status", err)
 	case errors.Is(err, control.ErrEnding):
-		return nil, ui.Fail(ui.ExitUnavailable, "wait for its end, and start again", err)
+		return nil, ui.Fail(ui.ExitUnavailable, "wait for its end, or end it (systemctl stop mailcryptfs): its socket may have been removed", err)
 	case err != nil:
 		return nil, ui.Fail(ui.ExitOSErr, "", err)
 	case s.Killed:

@@ -53,6 +53,8 @@ func explain(user string, err error) error {
 		return ui.Fail(ui.ExitNoInput, "", err)
 	case control.CodeBusy:
 		return ui.Failf(ui.ExitTempFail, "try again; max_derivations in the configuration bounds parallel unlocks", "%s: %w", name, err)
+	case control.CodeEnding:
+		return ui.Failf(ui.ExitTempFail, "try again when it is back: systemctl status mailcryptfs", "%s: %w", name, err)
 	case control.CodeMemory:
 		return ui.Failf(ui.ExitOSErr, "raise LimitMEMLOCK of the unit (ulimit -l) and restart the daemon", "%s: %w", name, err)
 	default:

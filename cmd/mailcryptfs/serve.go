@@ -23,7 +23,7 @@ func newServe(a *app) *cobra.Command {
 detached first. While nothing is mounted, the mount point is closed for everybody, so that mail is
 deferred and never stored in the clear. Users that were unlocked before a restart of the daemon are
 unlocked again. Another daemon of the same configuration that is just ending is waited for, up to
-15 seconds.
+45 seconds.
 
 SIGHUP (systemctl reload) reads the configuration again and takes over recovery and
 recovery_recipients; everything else needs a restart.

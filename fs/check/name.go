@@ -2,6 +2,7 @@ package check
 
 import (
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -88,7 +89,7 @@ func (r *run) shadow(p place, name string, s names.Stored) {
 		if _, err := p.dir.Stat(s.Name); err != nil {
 			return
 		}
-		if try == again {
+		if try == again || !r.young(p, first) {
 			break
 		}
 		if !r.pause() {
@@ -98,6 +99,15 @@ func (r *run) shadow(p place, name string, s names.Stored) {
 	f := p.finding(name, s.Name)
 	f.Kind, f.Detail = Shadowed, "hidden by "+first.Name+", which has the same name in the view"
 	r.found(f)
+}
+
+// conversionTime is longer than a conversion has an entry under both its names.
+const conversionTime = time.Minute
+
+// young reports whether a conversion may just have made the entry s.
+func (r *run) young(p place, s names.Stored) bool {
+	st, err := p.dir.Stat(s.Name)
+	return err != nil || time.Since(time.Unix(st.Ctime.Sec, int64(st.Ctime.Nsec))) < conversionTime
 }
 
 // candidate finds the stored entry that counts for a view name (N8, N9).

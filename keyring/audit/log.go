@@ -159,9 +159,9 @@ func (l *Log) append(wait time.Duration, events ...Event) error {
 	}
 	l.lost = losses{}
 	l.at, l.synced = w.at, w.durable
-	for _, e := range events {
-		if e.synced() {
-			l.log.Info("audit", "what", e.What, "user", string(e.User), "by", e.By, "seq", l.at.seq, "mac", l.at.mac.String())
+	for i, at := range w.placed[len(w.placed)-len(events):] { // what the log says of itself comes before
+		if e := events[i]; e.synced() {
+			l.log.Info("audit", "what", e.What, "user", string(e.User), "by", e.By, "seq", at.seq, "mac", at.mac.String())
 		}
 	}
 	return nil

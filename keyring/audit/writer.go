@@ -19,10 +19,11 @@ type writer struct {
 	host      string
 	key       *secret.Key
 
-	file    *os.File // the last segment; nil before the first
-	at      position // the end of the chain
-	durable position // what the head says
-	notes   []Event  // what was found while looking for the end
+	file    *os.File   // the last segment; nil before the first
+	at      position   // the end of the chain
+	durable position   // what the head says
+	notes   []Event    // what was found while looking for the end
+	placed  []position // of each event that was written
 }
 
 func (w *writer) close() {
@@ -176,6 +177,7 @@ func (w *writer) put(events []Event, now time.Time, sync bool) error {
 		}
 		b = append(b, sealed...)
 		at = position{month: at.month, offset: at.offset + int64(len(sealed)), seq: l.Seq, mac: l.mac}
+		w.placed = append(w.placed, at)
 	}
 	if _, err := w.file.Write(b); err != nil {
 		return errors.Join(err, w.file.Truncate(size))

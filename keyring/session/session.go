@@ -35,7 +35,8 @@ type Unlocked struct {
 type Options struct {
 	Sources  []Source
 	Unlocked func() []Unlocked // of this moment
-	// Lock locks a user unless he has logged in after Used, or is locked already, and reports whether it did.
+	// Lock locks a user unless he has logged in after Used (zero: also then), or is locked already, and reports whether
+	// it did.
 	Lock func(u Unlocked, why string) (bool, error)
 	// Pending reports why a user who is not in use must stay unlocked for some more time, or "". It is asked with no
 	// lock held. Nil: nothing ever is pending.
@@ -198,6 +199,7 @@ func (k *Keeper) noteSource(s Source, err error) {
 func (k *Keeper) judge(u Unlocked, reason string, now time.Time) {
 	known := k.known(u)
 	if k.o.Cap > 0 && now.Sub(u.Since) >= k.o.Cap {
+		u.Used = time.Time{} // whatever he does
 		k.lock(u, "session_cap is over", now.Sub(known.used))
 		return
 	}

@@ -54,7 +54,7 @@ func newWorld(limit time.Duration, sources ...Source) *world {
 				return false, w.lockErr
 			}
 			before := len(w.unlocked)
-			w.unlocked = slices.DeleteFunc(w.unlocked, func(x Unlocked) bool { return x == u })
+			w.unlocked = slices.DeleteFunc(w.unlocked, func(x Unlocked) bool { return x.User == u.User && (u.Used.IsZero() || x == u) })
 			if len(w.unlocked) == before {
 				return false, nil
 			}

@@ -114,9 +114,10 @@ func TestListenAfterKilled(t *testing.T) {
 		t.Fatalf("child: %q, %v", said, err)
 	}
 	stat := fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid)
+	end := time.Now().Add(time.Minute)
 	for text := []byte(nil); !strings.Contains(string(text), ") Z "); time.Sleep(time.Millisecond) {
-		if text, err = os.ReadFile(stat); err != nil {
-			t.Fatal(err)
+		if text, err = os.ReadFile(stat); err != nil || time.Now().After(end) {
+			t.Fatalf("the child does not become what it shall: %s %v", text, err)
 		}
 	}
 	s, err := Listen(t.Context(), path)

@@ -94,6 +94,7 @@ const (
 	CodeFull        Code = "full"         // the user has as many slots as there can be
 	CodeRecovery    Code = "recovery"     // the configuration demands recovery keys and names none
 	CodeRotating    Code = "rotating"     // a change of keys goes on already
+	CodeEnding      Code = "ending"       // the daemon ends
 	CodeInternal    Code = "internal"     // anything else
 )
 

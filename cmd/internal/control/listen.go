@@ -24,7 +24,7 @@ var (
 
 // How long, and how often, Listen looks for the end of another daemon: longer than its control requests may take then.
 const (
-	endTime  = 15 * time.Second
+	endTime  = 45 * time.Second
 	endPause = 50 * time.Millisecond
 )
 

@@ -27,7 +27,7 @@ type Server struct {
 }
 
 // errEnding is what requests are told that still waited for something when the daemon was asked to end.
-var errEnding = &Error{CodeBusy, "the daemon is ending"}
+var errEnding = &Error{CodeEnding, "the daemon is ending"}
 
 // NewServer returns a server for the service. Nothing is answered before Serve.
 func NewServer(service Service, log *slog.Logger) *Server {

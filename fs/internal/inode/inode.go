@@ -57,9 +57,9 @@ type Inode struct {
 	// Listers are the listings of a directory: no conversion gives an entry of it another
 	// stored name meanwhile.
 	Listers Listers
-	// HalfListed is set when a listing was given up before its end: the kernel may have
-	// kept half of it.
-	HalfListed atomic.Bool
+	// StaleList is set when what the kernel may have kept of a listing cannot be gone on
+	// with: half of one that was given up, or offsets of before a conversion of names.
+	StaleList atomic.Bool
 	// Converted is set before a conversion first touches a stored directory: for a moment
 	// its modification time is not what the view shows, unless one holds NS.
 	Converted atomic.Bool

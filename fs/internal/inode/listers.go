@@ -20,8 +20,8 @@ type Listers struct {
 // How long listings and conversions wait for each other. A conversion that finds no end
 // comes back later.
 const (
-	turnLength = 50 * time.Millisecond
-	turnWait   = 100 * time.Millisecond
+	turnLength = 100 * time.Millisecond
+	turnWait   = 500 * time.Millisecond
 )
 
 // Begin begins a listing, at the end of the turn of conversions. The caller takes the
@@ -40,19 +40,22 @@ func (l *Listers) Begin() {
 	l.listing++
 }
 
-// End ends a listing. If it was the last one, conversions that wait have their turn.
+// End ends a listing. If it was the last one, conversions that wait, or have waited in
+// vain, have their turn.
 func (l *Listers) End() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.listing--; l.listing > 0 {
 		return
 	}
-	l.vain = false
-	if l.free != nil {
+	if l.free != nil || l.vain {
 		l.turn = time.Now().Add(turnLength)
+	}
+	if l.free != nil {
 		close(l.free)
 		l.free = nil
 	}
+	l.vain = false
 }
 
 // Listed reports whether a listing is under way. With NS held for writing, none begins

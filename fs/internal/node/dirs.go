@@ -33,7 +33,7 @@ func (fs *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	out.Fh = fs.lastFh
 	if !fs.shared {
 		out.OpenFlags = fuse.FOPEN_CACHE_DIR
-		if !n.HalfListed.Swap(false) { // the other half would be of another time
+		if !n.StaleList.Swap(false) {
 			out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 		}
 	}

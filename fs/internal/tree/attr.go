@@ -22,9 +22,12 @@ func (t *Tree) Attr(n *inode.Inode) (Attr, error) {
 			return Attr{}, err
 		}
 		defer d.Release()
-		n.NS.RLock() // a conversion takes back what it changes of it
-		defer n.NS.RUnlock()
 		st, err := d.StatSelf()
+		if err == nil && n.Converted.Load() { // this may be what a conversion is about to take back
+			n.NS.RLock()
+			st, err = d.StatSelf()
+			n.NS.RUnlock()
+		}
 		return t.shown(n, st, st.Size), err
 	}
 	var a Attr

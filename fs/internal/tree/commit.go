@@ -11,7 +11,7 @@ import (
 // commit puts the temporary file (or, with an empty name, the entry itself) in the
 // place of all names, if nobody has the file open and it is as it was when it was copied.
 func (c *conversion) commit(temp string) error {
-	if !c.renames(func(l *inode.Listers) bool { return l.Turn() }) {
+	if !c.renames((*inode.Listers).Turn) {
 		return ErrBusy
 	}
 	unlock := c.lock()
@@ -73,6 +73,9 @@ func (c *conversion) replace(i int, temp string) error {
 	st, err := c.fresh(i, temp) // before, because nothing may fail between the step that counts and rebind
 	if err != nil {
 		return err
+	}
+	if s.Name != p.s.Name {
+		p.dir.StaleList.Store(true)
 	}
 	done := false
 	err = quietlyLocked(p, func() error {

@@ -69,6 +69,9 @@ func (t *Tree) Convert(all []Name, g Goal, others bool) (int64, error) {
 	if first.n = t.Table.Known(first.dir, &first.st, first.s); first.n != nil && first.n.Handles() > 0 {
 		return 0, ErrBusy
 	}
+	if !c.renames((*inode.Listers).Turn) {
+		return 0, ErrBusy // before anything is copied in vain
+	}
 	temp, done := t.temporary()
 	defer done()
 	size, err := c.copy(temp)

@@ -47,7 +47,7 @@ func (t *Tree) Create(p *inode.Inode, w NewEntry) (Node, error) {
 		a := inode.Alias{Parent: p, Name: w.Name, Stored: s}
 		n := t.Table.Ref(&st, a)
 		n.Adopt(f, c)
-		t.noteOpened(n, a)
+		t.noteOpened(n)
 		node = Node{n, t.shown(n, st, 0)}
 		return nil
 	})

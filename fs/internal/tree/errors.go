@@ -70,11 +70,9 @@ func Errno(err error) unix.Errno {
 }
 
 // Gone reports whether err is of an entry, or of its directory, that was removed since it
-// was found. That of a key record that is missing is not.
-func Gone(err error) bool {
-	errno := Errno(err)
-	return errno == unix.ENOENT || errno == unix.ESTALE
-}
+// was found. That of a key record that is missing is not, nor ESTALE of the store, as of
+// NFS.
+func Gone(err error) bool { return Errno(err) == unix.ENOENT || errors.Is(err, errStale) }
 
 // damaged reports whether err says that something in the store is wrong, as
 // opposed to refused, full or absent.

@@ -49,7 +49,7 @@ func (t *Tree) OpenDir(n *inode.Inode) (*Listing, error) {
 // Close ends the listing.
 func (l *Listing) Close() {
 	if l.begun {
-		l.dir.HalfListed.Store(true)
+		l.dir.StaleList.Store(true)
 	}
 	l.end()
 	l.list.Close()

@@ -20,9 +20,8 @@ import (
 // Open returns the content of regular file n for a new handle, which Release gives
 // back. The error wraps secret.ErrLocked while the key of the file is not at hand.
 func (t *Tree) Open(n *inode.Inode) (inode.Content, error) {
-	if a, ok := t.Table.Alias(n); ok {
-		t.noteOpened(n, a)
-	}
+	t.noteOpened(n)       // before there are pages
+	defer t.noteOpened(n) // and after: the end of an epoch forgets what nobody has open yet
 	if c, ok := n.AcquireOpen(t.Table.Cache); ok {
 		return c, nil
 	}
@@ -174,7 +173,11 @@ func (k fileKeys) plaintext() bool {
 }
 
 // noteOpened remembers that pages of a private file may be cached.
-func (t *Tree) noteOpened(n *inode.Inode, a inode.Alias) {
+func (t *Tree) noteOpened(n *inode.Inode) {
+	a, ok := t.Table.Alias(n)
+	if !ok {
+		return
+	}
 	r := t.Table.Route(a.Parent)
 	if r.User() == "" && len(r.Former()) == 0 || r.Class(a.Name) == route.Meta {
 		return

@@ -69,7 +69,7 @@ func (p *pass) release() {
 // directories on the way belong to several users and get their names last.
 func (p *pass) descend(n *inode.Inode, path []string) error {
 	node, err := p.tree.Lookup(n, path[0])
-	if tree.Gone(err) {
+	if err != nil && p.passed(err) {
 		return nil // no mail yet
 	}
 	if err != nil {

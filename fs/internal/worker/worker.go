@@ -112,7 +112,7 @@ func (w *Worker) Run(ctx context.Context, u account.User, g tree.Goal, dry bool,
 // directories.
 func (p *pass) walk(n *inode.Inode) error {
 	entries, err := p.tree.List(n) // at once: converting changes it
-	if err != nil && !tree.Gone(err) {
+	if err != nil && !p.passed(err) {
 		return err
 	}
 	for _, e := range entries {
@@ -202,10 +202,20 @@ func (p *pass) waitBytes(size int64) error {
 	return nil
 }
 
+// passed reports whether err is of an entry that has gone since it was found. One that may have come back elsewhere, or is
+// refused by a file server for the moment, counts as in use: what was not seen proves nothing.
+func (p *pass) passed(err error) bool {
+	stale := tree.Errno(err) == unix.ESTALE
+	if stale {
+		p.count(func(r *Report) { r.Busy++ })
+	}
+	return stale || tree.Gone(err)
+}
+
 // failed counts an entry, one of so many links, that could not be converted.
 func (p *pass) failed(n tree.Name, links int64, err error) {
 	switch {
-	case tree.Gone(err):
+	case p.passed(err):
 		return
 	case errors.Is(err, tree.ErrBusy):
 		p.count(func(r *Report) { r.Busy += links })
