@@ -39,7 +39,8 @@ in Dovecot's index and are not exported. With --mbox, each folder becomes one fi
 format; a tar stream of such files needs room for the largest one, encrypted, beside the tar file, or
 in $TMPDIR or /var/tmp if there is none.
 
-A message that is damaged is reported and left out; the rest is exported. Symbolic links are not
+Mail may change while it is exported; a folder that is renamed meanwhile may be there twice. A
+message that is damaged is reported and left out; the rest is exported. Symbolic links are not
 followed.`,
 		Example: `  mailcryptfs export alice@example.org /root/alice
   mailcryptfs export alice@example.org --tar /root/alice.tar --mbox

@@ -151,6 +151,9 @@ func (d *Dir) Close() {
 	}
 }
 
+// Ino returns the directory's inode number, which stays when its name changes.
+func (d *Dir) Ino() uint64 { return d.node.Ino }
+
 // Entry is a name in a directory; Type has only type bits.
 type Entry struct {
 	Name string

@@ -121,7 +121,7 @@ func (b *box) items(seen map[string]bool) ([]item, error) {
 		entries, err = b.dir.List()
 	}
 	if gone(err) {
-		b.missed++
+		b.lost(b.at)
 		return nil, nil
 	}
 	if err != nil {

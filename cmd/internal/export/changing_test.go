@@ -178,7 +178,7 @@ func TestRemovedBeforeListing(t *testing.T) {
 			s := newStore(t, "maildir")
 			s.message(t, "folder", 1)
 			dest, _ := destination(t, "directory")
-			e := &exporter{Options: s.options(t, Mbox, dest), ctx: t.Context(), dirs: map[string]state{}}
+			e := &exporter{Options: s.options(t, Mbox, dest), ctx: t.Context(), dirs: map[string]state{}, inodes: map[string]uint64{}}
 			parent, err := e.Store.Dir([]string{"alice"})
 			must(t, err)
 			defer parent.Close()
@@ -218,28 +218,11 @@ func TestUnreadableOnce(t *testing.T) {
 	passes := 0
 	must(t, e.root(nil, func() error {
 		passes++
-		e.first(nil)
+		_, err := e.first(nil, 1)
+		must(t, err)
 		return e.enter([]string{"folder"}, func() error { return errors.New("disk on fire") })
 	}))
 	if e.report.Failed != 1 || passes < 2 {
 		t.Errorf("%d passes, %+v", passes, e.report)
-	}
-}
-
-// TestIndexGone: an index of Cyrus that goes after it was listed goes with its mailbox; one that was never there is damage.
-func TestIndexGone(t *testing.T) {
-	t.Parallel()
-	for listed, want := range map[bool]int{true: 0, false: 1} {
-		s := newStore(t, "cyrus")
-		s.write(t, "cyrus.header", "")
-		e := &exporter{Options: s.options(t, Mbox, nil), ctx: t.Context()}
-		e.Problem = func(string, error) {}
-		dir, err := e.Store.Dir([]string{"user", "alice"})
-		must(t, err)
-		(&box{exporter: e, dir: dir}).index(listed)
-		dir.Close()
-		if e.report.Failed != want {
-			t.Errorf("listed %v: %+v", listed, e.report)
-		}
 	}
 }

@@ -21,13 +21,8 @@ func (e *exporter) cyrus(dir *offline.Dir, at []string) error {
 	if err != nil {
 		return err
 	}
-	has := func(name string) bool {
-		return slices.ContainsFunc(entries, func(e offline.Entry) bool { return e.Name == name })
-	}
-	if has("cyrus.header") && e.first(at) {
-		b := &box{exporter: e, dir: dir, at: at, name: cyrusName(dir, at, string(e.User)), entries: entries}
-		b.item = cyrusItems(b.index(has(indexName)))
-		if err := b.write(); err != nil {
+	if slices.ContainsFunc(entries, func(e offline.Entry) bool { return e.Name == "cyrus.header" }) {
+		if err := e.cyrusBox(dir, at, entries); err != nil {
 			return err
 		}
 	}
@@ -40,6 +35,16 @@ func (e *exporter) cyrus(dir *offline.Dir, at []string) error {
 		}
 	}
 	return nil
+}
+
+// cyrusBox exports the mailbox in dir.
+func (e *exporter) cyrusBox(dir *offline.Dir, at []string, entries []offline.Entry) error {
+	if first, err := e.first(at, dir.Ino()); err != nil || !first {
+		return err
+	}
+	b := &box{exporter: e, dir: dir, at: at, name: cyrusName(dir, at, string(e.User)), entries: entries}
+	b.item = cyrusItems(b.index())
+	return b.write()
 }
 
 // cyrusName is the name of the mailbox at path, below the user's INBOX: what its header says, else its path.
@@ -105,16 +110,31 @@ var flagBits = []struct {
 
 const expungedBit = 1 << 31
 
-const indexName = "cyrus.index"
+const (
+	indexName  = "cyrus.index"
+	indexTries = 10
+)
 
 // index reads what the index says of the messages. One that is damaged is reported, and the messages are exported all the
-// same; one that was listed and has gone went with its mailbox.
-func (b *box) index(listed bool) map[uint32]record {
-	records, err := readIndex(b.dir)
-	if err != nil && !(listed && gone(err)) {
-		_ = b.failed(join(b.at, indexName), err) // the destination is not concerned
+// same. One that is gone may be there again in a moment, as it is encrypted or replaced by a new one, or went with its
+// mailbox.
+func (b *box) index() map[uint32]record {
+	for try := 1; ; try++ {
+		records, err := readIndex(b.dir)
+		if gone(err) {
+			if left, err := b.dir.List(); gone(err) || err == nil && len(left) == 0 { // one that is removed is empty
+				return nil
+			}
+			if try < indexTries {
+				b.pause()
+				continue
+			}
+		}
+		if err != nil {
+			_ = b.failed(join(b.at, indexName), err) // the destination is not concerned
+		}
+		return records
 	}
-	return records
 }
 
 // cyrusItems takes flags and dates of messages from the records, and leaves out what they say was expunged.

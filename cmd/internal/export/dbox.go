@@ -25,7 +25,10 @@ func (e *exporter) dbox(dir *offline.Dir, at []string) error {
 	if err != nil {
 		return err
 	}
-	first := e.first(at)
+	first, err := e.first(at, dir.Ino())
+	if err != nil {
+		return err
+	}
 	for _, entry := range entries {
 		if !entry.Type.IsDir() {
 			if first && entry.Type != 0 {
@@ -46,7 +49,10 @@ func (e *exporter) dbox(dir *offline.Dir, at []string) error {
 
 func (e *exporter) dboxMails(dir *offline.Dir, at []string) error {
 	entries, err := dir.List()
-	if err != nil || !e.first(at) {
+	if err != nil {
+		return err
+	}
+	if first, err := e.first(at, dir.Ino()); err != nil || !first {
 		return err
 	}
 	b := &box{exporter: e, dir: dir, at: at, name: dboxName(at), item: dboxItem, entries: entries}

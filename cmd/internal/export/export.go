@@ -87,6 +87,8 @@ type exporter struct {
 	dirs   map[string]state
 	found  int // directories of the store
 	missed int // directories that were listed and had gone
+
+	inodes map[string]uint64 // of directories that first was asked about; 0 once their content was lost
 }
 
 func (e *exporter) place(path []string) error {

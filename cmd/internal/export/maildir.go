@@ -42,7 +42,10 @@ func (e *exporter) tree(dir *offline.Dir, at, root []string) error {
 			root = []string{}
 		}
 	}
-	first := e.first(at)
+	first, err := e.first(at, dir.Ino())
+	if err != nil {
+		return err
+	}
 	if first && e.Format == Maildir {
 		if err := e.dir(at); err != nil {
 			return err
@@ -87,7 +90,7 @@ func (e *exporter) entry(dir *offline.Dir, entry offline.Entry, at []string) err
 	err := e.copyFile(dir, entry.Name, at)
 	switch {
 	case gone(err):
-		e.notice(dir) // it is none of the messages, but what is with it may have gone too
+		e.notice(dir, at[:len(at)-1]) // it is none of the messages, but what is with it may have gone too
 		return nil
 	case err != nil:
 		return e.failed(at, err)
@@ -156,7 +159,7 @@ func (f *folder) messages(do func(sub *offline.Dir, m message) error) error {
 			more, missed = more || m, missed || lost
 			switch {
 			case gone(err): // there was none, or it went with the folder
-				f.notice(f.dir)
+				f.notice(f.dir, f.at)
 			case err != nil:
 				if err := f.unreadable(at, err); err != nil {
 					return more, missed, err

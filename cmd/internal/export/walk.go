@@ -8,10 +8,11 @@ import (
 )
 
 // What is looked through is looked through again for what came or changed its name meanwhile: so many times, and for so
-// long as something that was listed is gone when it is opened.
+// long as something that was listed is gone when it is opened, then with a moment between.
 const (
 	relists   = 5
 	relisting = time.Minute
+	moment    = 20 * time.Millisecond
 )
 
 var errNames = errors.New("messages and folders change their names faster than they can be read: export again")
@@ -19,6 +20,12 @@ var errNames = errors.New("messages and folders change their names faster than t
 // settle calls look until it finds nothing more and misses nothing.
 func (e *exporter) settle(at []string, look func(pass int) (more, missed bool, err error)) error {
 	for began, pass := time.Now(), 0; ; pass++ {
+		if pass >= relists {
+			e.pause()
+		}
+		if err := e.ctx.Err(); err != nil {
+			return err
+		}
 		more, missed, err := look(pass)
 		switch {
 		case err != nil:
@@ -31,19 +38,28 @@ func (e *exporter) settle(at []string, look func(pass int) (more, missed bool, e
 	}
 }
 
+// pause lets whoever changes the store finish. The end of the context ends it.
+func (e *exporter) pause() {
+	select {
+	case <-e.ctx.Done():
+	case <-time.After(moment):
+	}
+}
+
 // state is what is known of a directory of the store: some of these bits.
 type state uint8
 
 const (
-	exported   state = 1 << iota // what is in it, apart from directories
-	whole                        // all below it is exported too, so that it may go
+	whole      state = 1 << iota // all in and below it is exported, so that it may go
 	unreadable                   // and reported
+	replaced                     // by another one of its name, and reported
 )
 
 // root exports all below a directory that no other one holds. A folder that is renamed, also to a place that was passed
 // already, is found in the next pass.
 func (e *exporter) root(at []string, read func() error) error {
 	e.dirs = map[string]state{show(at): whole} // a user who is removed is missed by nobody
+	e.inodes = map[string]uint64{}
 	return e.settle(at, func(int) (more, missed bool, err error) {
 		foundBefore, missedBefore := e.found, e.missed
 		err = e.enter(at, read)
@@ -85,15 +101,25 @@ func (e *exporter) enter(at []string, read func() error) error {
 	return nil
 }
 
-// first says whether the directory at is read for the first time. Later, only directories below it are looked for.
-func (e *exporter) first(at []string) bool {
+// first says whether the directory at, with this inode number, is read for the first time. Later, only directories below
+// it are looked for. Another directory that was given the name of one that was read, or one that was lost while it was
+// read, is reported: what was exported at its place is in the way.
+func (e *exporter) first(at []string, ino uint64) (bool, error) {
 	key := show(at)
-	if e.dirs[key]&exported != 0 {
-		return false
+	before, known := e.inodes[key]
+	switch {
+	case !known:
+		e.inodes[key] = ino
+		e.found++
+		return true, nil
+	case before == ino || e.dirs[key]&replaced != 0:
+		return false, nil
 	}
-	e.dirs[key] |= exported
-	e.found++
-	return true
+	e.dirs[key] |= replaced
+	if len(at) > 0 && e.dirs[show(at[:len(at)-1])]&replaced != 0 {
+		return false, nil // it came with that one
+	}
+	return false, e.failed(at, errNames)
 }
 
 // unreadable reports a directory, once.
@@ -102,9 +128,15 @@ func (e *exporter) unreadable(at []string, err error) error {
 	return e.failed(at, err)
 }
 
-// notice is called when something in dir was gone: if dir itself has no name any more, it is missed.
-func (e *exporter) notice(dir *offline.Dir) {
+// notice is called when something in dir, at, was gone: if dir itself has no name any more, it is missed.
+func (e *exporter) notice(dir *offline.Dir, at []string) {
 	if _, err := dir.List(); gone(err) {
-		e.missed++
+		e.lost(at)
 	}
+}
+
+// lost says that the directory at has gone while it was read: what is found under that name later was not exported whole.
+func (e *exporter) lost(at []string) {
+	e.missed++
+	e.inodes[show(at)] = 0
 }
