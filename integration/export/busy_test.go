@@ -118,7 +118,7 @@ func flagsChange(root string, round int) error {
 
 const passing = 20 // messages at a time
 
-func messagesComeAndGo(root string, round int) error {
+func messagesComeAndGo(root string, _ int) error {
 	var errs []error
 	for i := range passing {
 		errs = append(errs, deliver(root, fmt.Sprintf("%d.M2.mail", i), "passing"))
@@ -129,8 +129,8 @@ func messagesComeAndGo(root string, round int) error {
 	return errors.Join(errs...)
 }
 
-func boxMessagesComeAndGo(root string, round int) error {
-	box, first := filepath.Join(root, "mailboxes/INBOX"), busyMessages+1+round*passing
+func boxMessagesComeAndGo(root string, _ int) error {
+	box, first := filepath.Join(root, "mailboxes/INBOX"), busyMessages+1
 	var errs []error
 	for i := range passing {
 		errs = append(errs, deliverBox(box, first+i, "passing"))
@@ -141,12 +141,17 @@ func boxMessagesComeAndGo(root string, round int) error {
 	return errors.Join(errs...)
 }
 
+// quiet is how long there is no folder that passes: only then does a slow export get past them, as each has a new name.
+const quiet = 20 * time.Millisecond
+
 func folderComesAndGoes(root string, round int) error {
+	defer time.Sleep(quiet)
 	folder := filepath.Join(root, fmt.Sprintf(".Folder-%d", round))
 	return errors.Join(deliver(folder, "1.M3.mail", "passing"), os.Rename(folder, folder+"-moved"), os.RemoveAll(folder+"-moved"))
 }
 
 func boxComesAndGoes(root string, round int) error {
+	defer time.Sleep(quiet)
 	box := filepath.Join(root, fmt.Sprintf("mailboxes/Box-%d", round))
 	return errors.Join(deliverBox(box, 1, "passing"), os.Rename(box, box+"-moved"), os.RemoveAll(box+"-moved"))
 }
