@@ -183,6 +183,9 @@ func watchdog(ctx context.Context, view string, log *slog.Logger) {
 	if err != nil || interval == 0 {
 		return
 	}
+	prober := mountpoint.NewProber(view)
+	defer prober.Close()
+	_ = prober.Ask(interval) // its process is there from now on
 	tick := time.NewTicker(interval / 3)
 	defer tick.Stop()
 	for {
@@ -190,7 +193,12 @@ func watchdog(ctx context.Context, view string, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := mountpoint.Probe(view, interval/3); err != nil && ctx.Err() == nil {
+			switch err := prober.Ask(interval / 3); {
+			case ctx.Err() != nil:
+				return
+			case errors.Is(err, mountpoint.ErrUnknown):
+				log.Warn("the watchdog cannot tell whether the view answers", "err", err)
+			case err != nil:
 				log.Error("the view does not answer; systemd will restart the daemon", "err", err)
 				continue
 			}

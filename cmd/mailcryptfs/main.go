@@ -11,10 +11,12 @@ import (
 	"strings"
 
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/config"
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/mountpoint"
 	"github.com/mailcryptfs/mailcryptfs/cmd/internal/ui"
 )
 
 func main() {
+	mountpoint.BeProber()
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 

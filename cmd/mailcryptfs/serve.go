@@ -28,7 +28,8 @@ unlocked again. Another daemon of the same configuration that is just ending is 
 SIGHUP (systemctl reload) reads the configuration again and takes over recovery and
 recovery_recipients; everything else needs a restart.
 
-The log goes to standard error. With systemd, readiness and a watchdog are reported.`,
+The log goes to standard error. With systemd, readiness and a watchdog are reported; whether the view
+answers is asked by a process of its own, mailcryptfs-probe.`,
 		Example: `  mailcryptfs serve --check-config
   mailcryptfs serve --config /etc/mailcryptfs/mailcryptfs.toml`,
 		Annotations: exits("0   SIGTERM or SIGINT ended it", "64  wrong arguments", "69  another daemon serves this configuration, or has not ended yet",

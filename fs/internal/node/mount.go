@@ -1,10 +1,12 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"os"
+	"strconv"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -45,6 +47,9 @@ func (fs *FS) Mount(dir, source string, xattrs bool) error {
 		return fmt.Errorf("cannot mount on %s: %w", dir, err)
 	}
 	go s.Serve()
+	if err := closeOnExec(); err != nil {
+		return errors.Join(err, s.Unmount())
+	}
 	if err := s.WaitMount(); err != nil {
 		return fmt.Errorf("cannot mount on %s: %w", dir, err)
 	}
@@ -66,4 +71,24 @@ func (fs *FS) readAhead(dir string) {
 	if err := os.WriteFile(path, fmt.Appendf(nil, "%d", maxRequest>>10), 0); err != nil {
 		fs.log.Debug("cannot set read-ahead", "path", path, "error", err)
 	}
+}
+
+// closeOnExec has no other program inherit the connection to the kernel, which go-fuse opens without O_CLOEXEC: it would keep
+// the view of a dead daemon, and whoever waits for an answer.
+func closeOnExec() error {
+	const fds = "/proc/self/fd"
+	all, err := os.ReadDir(fds)
+	if err != nil {
+		return fmt.Errorf("cannot look at open descriptors: %w", err)
+	}
+	for _, e := range all {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if path, err := os.Readlink(fds + "/" + e.Name()); err == nil && path == "/dev/fuse" {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
 }
