@@ -210,3 +210,23 @@ func openByPrevious(rec *records.User, identity *slot.Identity, id secret.ID, se
 	}
 	return nil, slot.ErrSealed
 }
+
+// eachDelivery calls f with each delivery key of the user. Records that cannot be read are left out: what is sealed under
+// such a key is lost already, and a backup of the record may bring it back.
+func (e *editor) eachDelivery(u account.User, f func(*records.Delivery)) error {
+	ids, err := e.records.Deliveries(u)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		d, err := e.records.Delivery(u, id)
+		if errors.Is(err, records.ErrNotFound) || errors.Is(err, records.ErrCorrupt) || errors.Is(err, records.ErrUnsupported) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		f(d)
+	}
+	return nil
+}

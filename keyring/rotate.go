@@ -255,26 +255,6 @@ func (e *editor) retiredDeliveries(rec *records.User) (map[secret.ID]struct{}, e
 	return retired, err
 }
 
-// eachDelivery calls f with each delivery key of the user. Records that cannot be read are left out: what is sealed under
-// such a key is lost already, and a backup of the record may bring it back.
-func (e *editor) eachDelivery(u account.User, f func(*records.Delivery)) error {
-	ids, err := e.records.Deliveries(u)
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		d, err := e.records.Delivery(u, id)
-		if errors.Is(err, records.ErrNotFound) || errors.Is(err, records.ErrCorrupt) || errors.Is(err, records.ErrUnsupported) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		f(d)
-	}
-	return nil
-}
-
 // endRotation destroys old keys; it can be repeated after a failure at any step, because the record says until the last
 // one that a rotation is under way.
 func (e *editor) endRotation(home *records.Home, retired map[secret.ID]struct{}) error {
