@@ -121,11 +121,8 @@ func TestForgottenRecordStaysAway(t *testing.T) {
 func TestUsed(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	f := newFixture(t)
 	now := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
-	f.Now = func() time.Time { return now }
-	r := f.open(t)
-	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
+	f, r := newTestRingAt(t, &now)
 	used := func() time.Time {
 		list, err := r.Slots(alice)
 		must(t, err)

@@ -115,6 +115,16 @@ func newTestRing(tb testing.TB) (*fixture, *Ring) {
 	return f, r
 }
 
+// newTestRingAt is newTestRing with a clock that the test moves.
+func newTestRingAt(tb testing.TB, now *time.Time) (*fixture, *Ring) {
+	tb.Helper()
+	f := newFixture(tb)
+	f.Now = func() time.Time { return *now }
+	r := f.open(tb)
+	must(tb, r.Enroll(tb.Context(), alice, []byte("pw"), "test"))
+	return f, r
+}
+
 func keyBytes(tb testing.TB, k *secret.Key) []byte {
 	tb.Helper()
 	var out []byte

@@ -136,11 +136,8 @@ func TestRotateTwice(t *testing.T) {
 func TestDeliveryInRotation(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	f := newFixture(t)
 	now := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
-	f.Now = func() time.Time { return now }
-	r := f.open(t)
-	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
+	_, r := newTestRingAt(t, &now)
 	before, err := r.SealingKey(alice)
 	must(t, err)
 	must(t, r.Rotate(ctx, alice, false, "root"))
@@ -167,11 +164,8 @@ func TestDeliveryInRotation(t *testing.T) {
 func TestDeliveryAhead(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	f := newFixture(t)
 	now := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
-	f.Now = func() time.Time { return now }
-	r := f.open(t)
-	must(t, r.Enroll(ctx, alice, []byte("pw"), "test"))
+	_, r := newTestRingAt(t, &now)
 	before, err := r.SealingKey(alice)
 	must(t, err)
 	now = now.Add(-time.Hour)

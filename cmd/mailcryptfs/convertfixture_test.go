@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mailcryptfs/mailcryptfs/cmd/internal/control"
 	"github.com/mailcryptfs/mailcryptfs/fs"
 	"github.com/mailcryptfs/mailcryptfs/keyring"
 	"github.com/mailcryptfs/mailcryptfs/keyring/account"
@@ -132,6 +133,17 @@ func (f *forest) KeptPlain(account.User) (bool, error) {
 }
 
 const owner account.User = "alice"
+
+// ended starts a conversion and returns how it ended.
+func ended(t *testing.T, c *converter, g control.Goal) control.Conversion {
+	t.Helper()
+	j, err := c.start(owner, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-j.done
+	return j.progress()
+}
 
 // converting runs a converter over f in a bubble of synctest.
 func converting(t *testing.T, f *forest, test func(c *converter)) {

@@ -42,12 +42,7 @@ func TestConverterPassWithoutKey(t *testing.T) {
 				})
 				converting(t, f, func(c *converter) {
 					f.unlock()
-					j, err := c.start(owner, control.GoalEncrypt)
-					if err != nil {
-						t.Fatal(err)
-					}
-					<-j.done
-					if p := j.progress(); p.State != control.StateStopped {
+					if p := ended(t, c, control.GoalEncrypt); p.State != control.StateStopped {
 						t.Errorf("%+v", p)
 					}
 					after(time.Minute)
@@ -72,12 +67,7 @@ func TestConverterDecryptWithoutKey(t *testing.T) {
 		f.onceAt(pass, f.lock)
 		converting(t, f, func(c *converter) {
 			f.unlock()
-			j, err := c.start(owner, control.GoalDecrypt)
-			if err != nil {
-				t.Fatal(err)
-			}
-			<-j.done
-			if p := j.progress(); p.State != control.StateStopped {
+			if p := ended(t, c, control.GoalDecrypt); p.State != control.StateStopped {
 				t.Errorf("after %q: %+v", pass, p)
 			}
 		})
@@ -92,12 +82,7 @@ func TestConverterWithoutKey(t *testing.T) {
 			f.onceAt("encrypt dry", f.unlock)
 		}
 		converting(t, f, func(c *converter) {
-			j, err := c.start(owner, control.GoalEncrypt)
-			if err != nil {
-				t.Fatal(err)
-			}
-			<-j.done
-			if p := j.progress(); p.State != control.StateDone {
+			if p := ended(t, c, control.GoalEncrypt); p.State != control.StateDone {
 				t.Errorf("%+v", p)
 			}
 			after(time.Minute)
@@ -117,12 +102,7 @@ func TestConverterForgotten(t *testing.T) {
 	f := &forest{rotation: &keyring.Rotation{}, gone: fmt.Errorf("record: %w", secret.ErrNotEnrolled)}
 	converting(t, f, func(c *converter) {
 		f.unlock()
-		j, err := c.start(owner, control.GoalEncrypt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-j.done
-		if p := j.progress(); p.State != control.StateDone {
+		if p := ended(t, c, control.GoalEncrypt); p.State != control.StateDone {
 			t.Errorf("%+v", p)
 		}
 	})

@@ -163,3 +163,6 @@ func destination(t testing.TB, kind string) (Dest, func() string) {
 		return all.String()
 	}
 }
+
+// folderNames are the names of folders in the store, by profile.
+var folderNames = map[string]string{"maildir": ".F%d", "dovecot-sdbox": "mailboxes/F%d", "cyrus": "F%d"}

@@ -15,7 +15,7 @@ func TestFolderReplaced(t *testing.T) {
 	t.Parallel()
 	everyForm(t, func(t *testing.T, s *plainStore, f Format, kind string) {
 		const folders = 3
-		name := map[string]string{"maildir": ".F%d", "dovecot-sdbox": "mailboxes/F%d", "cyrus": "F%d"}[s.profile]
+		name := folderNames[s.profile]
 		for n := range folders {
 			s.message(t, fmt.Sprintf(name, n), n)
 		}

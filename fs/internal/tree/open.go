@@ -184,7 +184,14 @@ func (t *Tree) noteOpened(n *inode.Inode) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old := t.noted[n]; old != nil && old != r {
+	if r.User() != "" {
+		t.used[r.User()] = time.Now()
+	}
+	old := t.noted[n]
+	if old == r {
+		return
+	}
+	if old != nil {
 		t.unnoteLocked(n, old)
 	}
 	t.noted[n] = r
@@ -193,7 +200,6 @@ func (t *Tree) noteOpened(n *inode.Inode) {
 	}
 	if r.User() != "" {
 		t.noteLocked(n, r.User())
-		t.used[r.User()] = time.Now()
 	}
 }
 
